@@ -12,6 +12,7 @@ from typing import Self
 
 __all__ = [
     "AnnotationError",
+    "ClusterError",
     "CohortError",
     "CorruptSlideError",
     "DeviceError",
@@ -38,6 +39,7 @@ __all__ = [
     "StainWarning",
     "StorageError",
     "StorageWarning",
+    "StoreInUseError",
     "TrainingError",
     "UnknownModelError",
     "WeightsError",
@@ -139,6 +141,14 @@ class ScanCancelledError(MetastasisError, RuntimeError):
 
 class StorageError(MetastasisError, OSError):
     """Results cannot be written, or what was stored cannot be read back."""
+
+
+class StoreInUseError(StorageError):
+    """Another scan is writing the same results."""
+
+
+class ClusterError(MetastasisError, RuntimeError):
+    """The processes or machines that slides are to be scanned on cannot be had, or are gone."""
 
 
 class PatchDatasetError(MetastasisError, ValueError):

@@ -6,6 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+from cluster_cohort import SCAN as CLUSTER_SCAN
+from cluster_cohort import untrained_model
 from dark_model import dark_model, mover
 from disc_slide import write_disc_slide
 from scans import SCAN, scan_with
@@ -14,7 +16,10 @@ from training_cohort import write_slide
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide
 from napari_metastasis.models import Detector, Refiner
+from napari_metastasis.settings import ClusterSettings
 from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows.cluster.opening import open_cluster
+from napari_metastasis.workflows.scan import ScanJob
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +79,18 @@ def cohort(tmp_path_factory):
             write_asap_xml(outline, AnnotationSet((Annotation.of_rings(name="square", group="_0", exterior=ring),)))
         slides.append(CohortSlide(name=path.stem, path=path, annotation=outline, split=split, tumour=tumour))
     return Cohort(slides=tuple(slides), origin=folder, layout="file")
+
+
+@pytest.fixture(scope="session")
+def cluster_job(tmp_path_factory):
+    """A scan whose model lies in a file, for workers to load."""
+    folder = tmp_path_factory.mktemp("model")
+    model = untrained_model(folder / "untrained.safetensors")
+    return ScanJob(slide=folder, model=str(model), scan=CLUSTER_SCAN)
+
+
+@pytest.fixture(scope="session")
+def two_workers():
+    """Two processes of this machine; at one death of a worker more than one a slide fails."""
+    with open_cluster(ClusterSettings(workers=2, retries=1), CLUSTER_SCAN) as scanner:
+        yield scanner

@@ -9,6 +9,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
@@ -199,6 +200,22 @@ class TestScanning:
         # What it took stays what it took.
         assert after.result.seconds == pytest.approx(before.result.seconds, abs=0.2)
         assert (tmp_path / "out" / "a.metastasis" / "report.html").exists()
+
+    def test_a_summary_that_takes_long_is_written_now_and_then_and_at_the_end(self, monkeypatch):
+        clock, written = SimpleNamespace(now=0.0), []
+        monkeypatch.setattr(many, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+        def write():
+            clock.now += 10
+            written.append(clock.now)
+
+        with many._paced(write) as now_and_then:
+            # After the first slide; not after one that comes soon; after one that comes when enough time has passed.
+            for pause, count in ((0, 1), (1, 1), (198, 1), (2, 2), (5, 2)):
+                clock.now += pause
+                now_and_then()
+                assert len(written) == count
+        assert len(written) == 3
 
     def test_the_summary_grows_as_slides_are_done(self, drawn, tmp_path):
         for name in "ab":

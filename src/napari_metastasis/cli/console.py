@@ -157,14 +157,14 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s"
     columns = (name, BarColumn(), TaskProgressColumn(), rate, TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None, rate="")
-        started = time.monotonic()
-        first: list[int] = []
+        first: list[tuple[int, float]] = []
 
         def advance(done: int, total: int) -> None:
-            # What an earlier scan finished took no time of this one.
-            first.append(done) if not first else None
+            # What an earlier scan finished took no time of this one, and what comes before the work is no part of it.
+            first.append((done, time.monotonic())) if not first else None
+            ((before, started),) = first
             seconds = time.monotonic() - started
-            rate = f"{(done - first[0]) * scale / seconds:,.1f} {unit}" if seconds > 0 and done > first[0] else ""
+            rate = f"{(done - before) * scale / seconds:,.1f} {unit}" if seconds > 0 and done > before else ""
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield advance
@@ -178,13 +178,15 @@ def show_slides(title: str) -> AbstractContextManager[Progress]:
 
 
 def _lines(title: str, unit: str, scale: float) -> Progress:
-    started = last = time.monotonic()
+    started = last = 0.0
     first: int | None = None
 
     def advance(done: int, total: int) -> None:
-        nonlocal last, first
+        nonlocal started, last, first
         now = time.monotonic()
-        first = done if first is None else first
+        if first is None:
+            # To load models, and to start workers, is no part of the rate.
+            first, started, last = done, now, now
         if now - last < _LINE_EVERY_S or done <= first:
             return
         last = now

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from napari_metastasis.cli.cluster import with_cluster
 from napari_metastasis.cli.console import note, say_json, show_progress
 from napari_metastasis.cli.evaluate_points import evaluate_cohort_points, evaluate_point_folders
 from napari_metastasis.cli.evaluate_stages import evaluate_stages
@@ -17,6 +18,7 @@ from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cli.options import WrongUsage, refuse_options, was_given, with_passes, with_settings
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
+    ClusterSettings,
     CohortSettings,
     DetectionSettings,
     EvaluationSettings,
@@ -92,7 +94,7 @@ _OF_LESIONS = ("scoring_truth_from", "scoring_tumour_value", "scoring_mask_downs
 #: Options that each way of measuring ignores, by the beginnings of their parameters' names.
 _IGNORED = {
     "patches": (
-        "scoring_", "points_", "score_as", "splits_", "detection_", *_PASSES,
+        "cluster_", "scoring_", "points_", "score_as", "splits_", "detection_", *_PASSES,
         "settings_dense_coefficient", "settings_precision", "settings_engine", "settings_roi_px", "settings_threads",
     ),
     "cohort": (
@@ -101,9 +103,9 @@ _IGNORED = {
     "camelyon16": (
         "points_", "score_as", "scoring_truth_from", "scoring_mask_downsample", "scoring_allow_unpaired",
     ),
-    "detections": ("points_", "settings_", *_PASSES, "splits_", "detection_", "model"),
+    "detections": ("cluster_", "points_", "settings_", *_PASSES, "splits_", "detection_", "model"),
     "stages": (
-        "points_", "score_as", "settings_", *_PASSES, "splits_", "detection_", "model",
+        "cluster_", "points_", "score_as", "settings_", *_PASSES, "splits_", "detection_", "model",
         *(f"scoring_{name}" for name in _SCORING[:-2]),
     ),
 }  # fmt: skip
@@ -111,7 +113,7 @@ _IGNORED = {
 _IGNORED_OF_POINTS = {
     "cohort": (*_OF_LESIONS, "score_as", "scoring_mpp", "scoring_allow_unpaired", "detection_"),
     "detections": (
-        *_OF_LESIONS, "scoring_keep_flawed", "settings_", "splits_", "detection_", "model",
+        "cluster_", *_OF_LESIONS, "scoring_keep_flawed", "settings_", "splits_", "detection_", "model",
         *(one for one in _PASSES if one != "mitosis_"), "mitosis_model", "mitosis_mitosis_above",
         "mitosis_mitosis_radius", "mitosis_hot_spot",
     ),
@@ -119,6 +121,7 @@ _IGNORED_OF_POINTS = {
 
 
 @with_passes("passes", panel=_COHORT, keeping=False)
+@with_cluster
 @with_settings("settings", ScanSettings, only=_SCANNING, panel=_MODEL)
 @with_settings("splits", CohortSettings, panel=_COHORT)
 @with_settings(
@@ -140,6 +143,7 @@ def evaluate(
     detection: DetectionSettings,
     scoring: EvaluationSettings,
     points: PointScoringSettings,
+    cluster: ClusterSettings,
     patches: Annotated[Path | None, _PATCHES] = None,
     cohort: Annotated[Path | None, _SLIDES] = None,
     camelyon16: Annotated[Path | None, _CAMELYON16] = None,
@@ -201,14 +205,14 @@ def evaluate(
         if looks_for_mitoses:
             evaluate_cohort_points(
                 found, job, scored, chosen, output,
-                keep_flawed=scoring.keep_flawed, overwrite=overwrite, as_json=as_json,
+                cluster=cluster, keep_flawed=scoring.keep_flawed, overwrite=overwrite, as_json=as_json,
             )  # fmt: skip
             return
         from napari_metastasis.workflows.evaluate import CohortEvaluation
 
         # The challenge takes one pixel size for all its slides.
         how = CohortEvaluation(job=job, scoring=scoring, split=chosen, own_mpp=camelyon16 is None)
-        _evaluate_cohort(found, how, output, overwrite=overwrite, as_json=as_json)
+        _evaluate_cohort(found, how, output, cluster=cluster, overwrite=overwrite, as_json=as_json)
     else:
         refuse_options(context, _IGNORED[mode], f"--{mode}")
         if stages is not None and truth is not None:
@@ -270,7 +274,13 @@ def _read_cohort(
 
 
 def _evaluate_cohort(
-    cohort: Cohort, how: CohortEvaluation, output: Path | None, *, overwrite: bool, as_json: bool
+    cohort: Cohort,
+    how: CohortEvaluation,
+    output: Path | None,
+    *,
+    cluster: ClusterSettings,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     from napari_metastasis.workflows.evaluate import evaluate_cohort, measured_with
 
@@ -287,6 +297,7 @@ def _evaluate_cohort(
         measured=lambda models: measured_with(cohort, models, how),
         evaluated=lambda models, **run: evaluate_cohort(cohort, models, how, **run),
         say_report=say_report,
+        cluster=cluster,
         overwrite=overwrite,
         as_json=as_json,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_metastasis.cli.console import note, say_table, show_progress
 from napari_metastasis.cli.evaluated import evaluate_slides, finish
 from napari_metastasis.cli.figures import named, say_figures
-from napari_metastasis.settings import PointScoringSettings
+from napari_metastasis.settings import ClusterSettings, PointScoringSettings
 from napari_metastasis.workflows.scan_job import ScanJob
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def evaluate_cohort_points(
     split: Split,
     output: Path | None,
     *,
+    cluster: ClusterSettings,
     keep_flawed: bool,
     overwrite: bool,
     as_json: bool,
@@ -47,6 +48,7 @@ def evaluate_cohort_points(
         measured=lambda models: points_measured_with(cohort, models, how),
         evaluated=lambda models, **run: evaluate_points(cohort, models, how, **run),
         say_report=_say_points,
+        cluster=cluster,
         overwrite=overwrite,
         as_json=as_json,
     )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from napari_metastasis.cli.cluster import opened_cluster
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_slides, stop_on_interrupt
 from napari_metastasis.cli.figures import say_figures
 from napari_metastasis.errors import ScanCancelledError, StorageError
+from napari_metastasis.settings import ClusterSettings
 from napari_metastasis.storage import folder_gone, with_option
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def evaluate_slides(
     measured: Callable[[ScanModels], Mapping[str, Any]],
     evaluated: Callable[..., _Report],
     say_report: Callable[[_Report], None],
+    cluster: ClusterSettings,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -52,10 +55,10 @@ def evaluate_slides(
     measured
         What the report will say of the origin of its figures, by the models.
     evaluated
-        Measures: takes the models and, as keywords, output, bar, should_stop and engines.
+        Measures: takes the models and, as keywords, output, bar, should_stop, engines and scanner.
     say_report
         Prints what came out.
-    overwrite, as_json
+    cluster, overwrite, as_json
         As the command takes them.
 
     Raises
@@ -80,11 +83,18 @@ def evaluate_slides(
         raise with_option(error) from error
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache(lambda _: models) as engines:
-        with stop_on_interrupt() as should_stop:
-            try:
-                report = evaluated(models, output=folder, bar=show_slides, should_stop=should_stop, engines=engines)
-            except ScanCancelledError:
-                raise KeyboardInterrupt from None
+        try:
+            with stop_on_interrupt() as should_stop, opened_cluster(cluster, job.scan, should_stop) as scanner:
+                report = evaluated(
+                    models,
+                    output=folder,
+                    bar=show_slides,
+                    should_stop=should_stop,
+                    engines=engines,
+                    scanner=scanner,
+                )
+        except ScanCancelledError:
+            raise KeyboardInterrupt from None
         finish(
             report,
             where,

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_metastasis.cli.cluster import with_cluster
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_passes, with_settings
 from napari_metastasis.cli.scan_many import scan_many
 from napari_metastasis.errors import AnnotationError, ScanCancelledError
 from napari_metastasis.geometry import Region
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import (
+    DEFAULT_MODEL,
+    ClusterSettings,
+    DetectionSettings,
+    ScanSettings,
+    TissueSettings,
+)
 from napari_metastasis.slide_address import SlideUrl, slide_path
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
@@ -36,6 +43,7 @@ __all__ = [
     "with_tissue",
 ]
 
+_ALONE = ClusterSettings()
 
 #: What every command that looks at slides takes.
 #: Text, and not paths, which would take a slash out of an address.
@@ -68,6 +76,7 @@ with_tissue = with_settings(
 @with_settings("detection", DetectionSettings, panel="Lesions", leave_out=("floor",))
 @with_tissue
 @with_passes("passes")
+@with_cluster
 @with_settings("settings", ScanSettings, panel="Scan", flags={"tissue_only": "--tissue-only/--no-tissue"})
 def scan(
     slides: Slides,
@@ -75,6 +84,7 @@ def scan(
     tissue: TissueSettings,
     detection: DetectionSettings,
     passes: tuple[PassRequest, ...],
+    cluster: ClusterSettings,
     model: Annotated[
         str,
         typer.Option(
@@ -134,10 +144,18 @@ def scan(
         output=output,
         csv_header=csv_header,
     )
-    scan_all(slides, job, picture=picture, as_json=as_json, region_file=region_file)
+    scan_all(slides, job, picture=picture, as_json=as_json, region_file=region_file, cluster=cluster)
 
 
-def scan_all(slides: list[str], job: ScanJob, *, picture: bool, as_json: bool, region_file: Path | None = None) -> None:
+def scan_all(
+    slides: list[str],
+    job: ScanJob,
+    *,
+    picture: bool,
+    as_json: bool,
+    region_file: Path | None = None,
+    cluster: ClusterSettings = _ALONE,
+) -> None:
     """Scan slides as a job says, and print what was found.
 
     Parameters
@@ -146,13 +164,13 @@ def scan_all(slides: list[str], job: ScanJob, *, picture: bool, as_json: bool, r
         As the command takes them.
     job
         Of the first of them.
-    picture, as_json, region_file
+    picture, as_json, region_file, cluster
         As the command takes them.
 
     Raises
     ------
     WrongUsage
-        If a region is asked for on many slides, or in two ways.
+        If a region is asked for on many slides, by many workers, or in two ways.
     AnnotationError
         If the file of outlines cannot be read, or holds none.
     """
@@ -167,12 +185,15 @@ def scan_all(slides: list[str], job: ScanJob, *, picture: bool, as_json: bool, r
     asked = "--region" if job.region is not None else "--region-file" if region_file is not None else ""
     if asked and not one:
         raise WrongUsage(f"expected one slide for {asked}, got many; scan that slide alone")
+    if asked and cluster.wanted:
+        raise WrongUsage(f"expected {asked} without --workers or --scheduler, got both; leave one out")
     if job.output is None and any(isinstance(place, SlideUrl) for place in places):
         note(f"results of slides at an address go to the current folder, {Path.cwd()}; choose another with --output")
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:
-        if not one:
-            scan_many(places, job, engines, picture=picture, as_json=as_json)
+        # Several workers scan one large slide in parts.
+        if not one or cluster.wanted:
+            scan_many(places, job, engines, cluster=cluster, picture=picture, as_json=as_json)
             return
         with ExitStack() as opened:
             at_hand = AtHand(engines=engines)

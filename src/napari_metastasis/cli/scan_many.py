@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from napari_metastasis.cli.cluster import opened_cluster
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_slides, stop_on_interrupt
 from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.settings import ClusterSettings
 from napari_metastasis.slide_address import SlidePath
 from napari_metastasis.workflows.scan_job import ScanJob
 
@@ -19,7 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["scan_many"]
 
 
-def scan_many(paths: list[SlidePath], job: ScanJob, engines: EngineCache, *, picture: bool, as_json: bool) -> None:
+def scan_many(
+    paths: list[SlidePath],
+    job: ScanJob,
+    engines: EngineCache,
+    *,
+    cluster: ClusterSettings,
+    picture: bool,
+    as_json: bool,
+) -> None:
     """Scan all slides that paths stand for, and print a table of them, or one JSON object.
 
     Parameters
@@ -30,6 +41,8 @@ def scan_many(paths: list[SlidePath], job: ScanJob, engines: EngineCache, *, pic
         How they are scanned. Its output is the folder of their results; without one, results lie beside the slides.
     engines
         Of the command; closed when everything is said.
+    cluster
+        Who scans, where that is not this process.
     picture
         Whether to draw each slide.
     as_json
@@ -46,27 +59,33 @@ def scan_many(paths: list[SlidePath], job: ScanJob, engines: EngineCache, *, pic
 
     slides = find_slides(paths, mpp=job.mpp, swap_red_blue=job.swap_red_blue)
     summary = SummaryFiles(Path.cwd() if job.output is None else job.output)
-    done: list[SlideSummary] = []
-    found: list[dict[str, Any]] = []
+    done: dict[SlidePath, SlideSummary] = {}
+    found: dict[SlidePath, dict[str, Any]] = {}
     count = f"{len(slides)} {'slide' if len(slides) == 1 else 'slides'}"
-    with stop_on_interrupt() as should_stop, show_slides(f"Scanning {count}") as progress:
-        scans = scan_slides(
-            slides, job, output=job.output, summary=summary, picture=picture,
-            engines=engines, progress=progress, should_stop=should_stop,
-        )  # fmt: skip
-        try:
-            for row, values in scans:
-                done.append(row)
+    try:
+        with ExitStack() as opened:
+            should_stop = opened.enter_context(stop_on_interrupt())
+            scanner = opened.enter_context(opened_cluster(cluster, job.scan, should_stop))
+            progress = opened.enter_context(show_slides(f"Scanning {count}"))
+            scans = scan_slides(
+                slides, job, output=job.output, summary=summary, picture=picture,
+                engines=engines, scanner=scanner, progress=progress, should_stop=should_stop,
+            )  # fmt: skip
+            for row, values in opened.enter_context(closing(scans)):
+                done[row.slide] = row
                 # Lesions of a thousand slides are millions.
                 if as_json and not row.error:
-                    found.append(values)
-        except ScanCancelledError:
-            raise KeyboardInterrupt from None
-    failed = [row for row in done if row.error]
+                    found[row.slide] = values
+    except ScanCancelledError:
+        raise KeyboardInterrupt from None
+    # Several workers do not keep the order.
+    rows = [done[slide.path] for slide in slides]
+    failed = [row for row in rows if row.error]
     if as_json:
-        say_json({"slides": found, "failed": [{"slide": str(row.slide), "error": row.error} for row in failed]})
+        in_order = [found[row.slide] for row in rows if not row.error]
+        say_json({"slides": in_order, "failed": [{"slide": str(row.slide), "error": row.error} for row in failed]})
     else:
-        _say_slides(done)
+        _say_slides(rows)
         say(f"Results: {'beside each slide' if job.output is None else job.output}")
         say(f"Summary: {summary.table}")
         say(f"Index: {summary.index}")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from napari_metastasis.cli.console import Progress, note, say, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage
 from napari_metastasis.errors import MissingDependencyError, ScanCancelledError, SettingsError, StorageError
-from napari_metastasis.settings import CohortSettings, ScanSettings, SlideSettings, TissueSettings
-from napari_metastasis.workflows.train.declaration import Chosen, TrainingDeclaration
+from napari_metastasis.settings import ClusterSettings, CohortSettings, ScanSettings, SlideSettings, TissueSettings
+from napari_metastasis.workflows.train.declaration import CLUSTER, Chosen, TrainingDeclaration
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort
@@ -113,6 +113,7 @@ def _train_on_slides(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) 
         mining=groups["mining"],
         scan=ScanSettings(device=chosen.settings.device),
         tissue=TissueSettings(),
+        cluster=groups.get(CLUSTER.name, ClusterSettings()),
     )
     patches = _labelled_patches(task, chosen)
     cohort = _read_whole_cohort(chosen)

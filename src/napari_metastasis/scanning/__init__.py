@@ -34,6 +34,7 @@ from napari_metastasis.scanning.maps.ome_zarr import (
 )
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, Wanted, plan_scan, roi_cells
+from napari_metastasis.scanning.slide_parts import SlidePart, gather, maps_like, plan_part
 
 if TYPE_CHECKING:
     from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes_bfloat16, resolve_devices
@@ -82,6 +83,7 @@ __all__ = [
     "PreparedPass",
     "Roi",
     "ScanPlan",
+    "SlidePart",
     "TorchEngine",
     "Wanted",
     "answerable_cells",
@@ -91,14 +93,17 @@ __all__ = [
     "computes_bfloat16",
     "digest",
     "encode_views",
+    "gather",
     "idle_engine",
     "journal_path",
     "last_written",
     "like",
     "looked_at",
+    "maps_like",
     "margin_cells",
     "never",
     "plan_blocks",
+    "plan_part",
     "plan_scan",
     "precision_of",
     "predict_views",

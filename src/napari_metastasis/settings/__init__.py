@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from napari_metastasis.settings._core import Setting, changes, setting, setting_of
 from napari_metastasis.settings._passes import PassSettings
+from napari_metastasis.settings.cluster import ClusterSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
@@ -62,6 +63,7 @@ __all__ = [
     "AugmentSettings",
     "BoostingSettings",
     "CalibrationSettings",
+    "ClusterSettings",
     "CohortSampleSettings",
     "CohortSettings",
     "CorrectionSettings",

@@ -38,13 +38,15 @@ from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.evaluated_slides import (
     choose_slides,
     faults_of,
+    in_order,
     look_at_slides,
     nothing_to_score,
     read_references,
     scanned_slides,
 )
-from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide
+from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide, SlideScanner
 from napari_metastasis.workflows.scan.job_models import answering_contract, answering_task, with_own_settings
+from napari_metastasis.workflows.scan.results import ScanResult
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["CohortEvaluation", "evaluate_cohort", "measured_with", "passes_made"]
@@ -82,6 +84,7 @@ def evaluate_cohort(
     bar: ProgressBar,
     should_stop: Callable[[], bool],
     engines: EngineCache | None = None,
+    scanner: SlideScanner | None = None,
 ) -> DetectionReport:
     """Scan the slides of a split that are not scanned yet, and score all of them.
 
@@ -101,6 +104,8 @@ def evaluate_cohort(
     engines
         Holds the engine of ``models``, and is closed by the caller: the report is safe then. By default one that is
         closed here.
+    scanner
+        What scans, where that is not this process.
 
     Raises
     ------
@@ -137,36 +142,45 @@ def evaluate_cohort(
     )
     left_out += [LeftOut(name, why, is_failure=True) for name, why in faults.items()]
     readable = [slide for slide in slides if slide.name in references]
-    outcomes: list[SlideOutcome] = []
+    outcomes: dict[str, SlideOutcome] = {}
     cells: dict[str, CellCounts] = {}
 
-    def leave_out(name: str, why: str) -> None:
-        left_out.append(LeftOut(name, why, is_failure=True))
+    failed: dict[str, str] = {}
 
     scans = scanned_slides(
-        readable, how.job, models, output=output, bar=bar, should_stop=should_stop, engines=engines, leave_out=leave_out
-    )
+        readable, how.job, models,
+        output=output, bar=bar, should_stop=should_stop, engines=engines, scanner=scanner, leave_out=failed.__setitem__,
+    )  # fmt: skip
     with closing(scans):
         for entry in scans:
             name = entry.slide.name
-            with one_of_many(partial(leave_out, name)):
+            with one_of_many(partial(failed.__setitem__, name)):
                 outcome = match_slide(_detections(entry), references[name])
                 cells[name] = _cells(entry, surveys[entry.slide], value)
-                outcomes.append(outcome)
+                outcomes[name] = outcome
             # Its heatmap is not held while the next slide is scanned.
             del entry
+    # Several machines do not keep the order, on which figures of resampled slides depend.
+    order = in_order(readable)
+    left_out += [LeftOut(name, failed[name], is_failure=True) for name in sorted(failed, key=order)]
     if not outcomes:
         raise nothing_to_score(cohort, split, left_out)
+    cells = {name: cells[name] for name in sorted(cells, key=order)}
     scored = ScoredCells(cells, how.job.detection.threshold, answering_contract(how.job, models).prior)
     notes = [note for slide in readable if (note := surveys[slide].doubts)]
     for note in notes:
         warnings.warn(note, AnnotationWarning, stacklevel=2)
     return score_slides(
-        outcomes, scoring, left_out=left_out, measured=measured_with(cohort, models, how), cells=scored, notes=notes
+        [outcomes[name] for name in sorted(outcomes, key=order)],
+        scoring,
+        left_out=left_out,
+        measured=measured_with(cohort, models, how),
+        cells=scored,
+        notes=notes,
     )
 
 
-def _cells(scanned: ScannedSlide, survey: SlideSurvey, tumour_value: int) -> CellCounts:
+def _cells(scanned: ScannedSlide[ScanResult], survey: SlideSurvey, tumour_value: int) -> CellCounts:
     """Return how the cells of a slide stand to its reference."""
     result = scanned.result
     reference = reference_of(survey.annotated(), slide=survey.opened().size, tumour_value=tumour_value)
@@ -178,7 +192,7 @@ def _cells(scanned: ScannedSlide, survey: SlideSurvey, tumour_value: int) -> Cel
     )
 
 
-def _detections(scanned: ScannedSlide) -> SlideDetections:
+def _detections(scanned: ScannedSlide[ScanResult]) -> SlideDetections:
     found, score = scanned.result.detections, scanned.result.slide_score
     return SlideDetections(
         slide=scanned.slide.name,

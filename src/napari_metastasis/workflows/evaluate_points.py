@@ -30,12 +30,14 @@ from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.evaluated_slides import (
     choose_slides,
     faults_of,
+    in_order,
     look_at_slides,
     nothing_to_score,
     read_references,
     scanned_slides,
 )
-from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide
+from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide, SlideScanner
+from napari_metastasis.workflows.scan.results import ScanResult
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["MITOSIS", "PointEvaluation", "evaluate_points", "points_measured_with"]
@@ -82,6 +84,7 @@ def evaluate_points(
     bar: ProgressBar,
     should_stop: Callable[[], bool],
     engines: EngineCache | None = None,
+    scanner: SlideScanner | None = None,
 ) -> PointReport:
     """Scan the slides of a split that are not scanned yet, and score the mitoses on all of them.
 
@@ -92,7 +95,7 @@ def evaluate_points(
     ----------
     cohort, models, how
         What to measure on, what, and how.
-    output, bar, should_stop, engines
+    output, bar, should_stop, engines, scanner
         As :func:`~napari_metastasis.workflows.evaluate.evaluate_cohort` takes them.
 
     Raises
@@ -129,19 +132,23 @@ def evaluate_points(
     scored: list[SlidePoints] = []
     threshold = how.settings.mitosis_threshold or models.others[MITOSIS].spec.threshold
 
-    def leave_out(name: str, why: str) -> None:
-        left_out.append(LeftOut(name, why, is_failure=True))
+    failed: dict[str, str] = {}
 
     scans = scanned_slides(
-        readable, how.job, models, output=output, bar=bar, should_stop=should_stop, engines=engines, leave_out=leave_out
-    )
+        readable, how.job, models,
+        output=output, bar=bar, should_stop=should_stop, engines=engines, scanner=scanner, leave_out=failed.__setitem__,
+    )  # fmt: skip
     with closing(scans):
         for entry in scans:
             name = entry.slide.name
-            with one_of_many(partial(leave_out, name)):
+            with one_of_many(partial(failed.__setitem__, name)):
                 scored.append(_points(entry, references[name], surveys[entry.slide].opened().mpp, how.scoring))
             # Its maps are not held while the next slide is scanned.
             del entry
+    # Several machines do not keep the order, on which figures of resampled slides depend.
+    place = in_order(readable)
+    left_out += [LeftOut(name, failed[name], is_failure=True) for name in sorted(failed, key=place)]
+    scored.sort(key=lambda one: place(one.slide))
     if not scored:
         raise nothing_to_score(cohort, how.split, left_out)
     names = {one.slide for one in scored}
@@ -160,7 +167,9 @@ def evaluate_points(
     )
 
 
-def _points(scanned: ScannedSlide, reference: PointReference, mpp: float, scoring: PointScoringSettings) -> SlidePoints:
+def _points(
+    scanned: ScannedSlide[ScanResult], reference: PointReference, mpp: float, scoring: PointScoringSettings
+) -> SlidePoints:
     """Return what became of a slide's mitoses at each threshold: as a scan at that one would have found them."""
     found = scanned.result.found_mitoses
     assert found is not None

@@ -21,13 +21,22 @@ from napari_metastasis.settings import SlideSettings
 from napari_metastasis.storage import home_path
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import EngineCache
-from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
+from napari_metastasis.workflows.scan.batch import (
+    FailedSlide,
+    ProgressBar,
+    ScannedSlide,
+    SlideScanner,
+    in_parts,
+    scan_cohort,
+)
+from napari_metastasis.workflows.scan.results import ScanResult
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = [
     "choose_slides",
     "evaluation_output",
     "faults_of",
+    "in_order",
     "look_at_slides",
     "nothing_to_score",
     "read_references",
@@ -206,28 +215,32 @@ def scanned_slides(
     bar: ProgressBar,
     should_stop: Callable[[], bool],
     engines: EngineCache | None,
+    scanner: SlideScanner | None,
     leave_out: Callable[[str, str], None],
-) -> Generator[ScannedSlide]:
-    """Yield slides as they are scanned; what was scanned before is not scanned again.
+) -> Generator[ScannedSlide[ScanResult]]:
+    """Yield slides as they are scanned, in any order; what was scanned before is not scanned again.
 
     Parameters
     ----------
     slides, job, models
         What is scanned, how, and with what.
-    output, bar, should_stop, engines
+    output, bar, should_stop, engines, scanner
         As whoever evaluates takes them.
     leave_out
         Is told the name of each slide that cannot be scanned, and why.
 
     Raises
     ------
-    CohortError, ScanCancelledError, StorageError
-        As :func:`~napari_metastasis.workflows.scan.batch.scan_cohort` does.
+    CohortError, ScanCancelledError, StorageError, ClusterError
+        As :func:`~napari_metastasis.workflows.scan.batch.scan_each` does.
     """
     with ExitStack() as opened:
         progress = opened.enter_context(bar(f"Scanning {len(slides)} slides"))
         held = opened.enter_context(EngineCache(lambda _: models)) if engines is None else engines
-        scans = scan_cohort(slides, job, output=output, engines=held, progress=progress, should_stop=should_stop)
+        scans = scan_cohort(
+            slides, job,
+            output=output, engines=held, scanner=scanner, progress=progress, should_stop=should_stop,
+        )  # fmt: skip
         for entry in opened.enter_context(closing(scans)):
             if isinstance(entry, FailedSlide):
                 leave_out(entry.slide.name, entry.reason)
@@ -235,6 +248,12 @@ def scanned_slides(
                 yield entry
             # Its maps are not held while the next slide is scanned.
             del entry
+
+
+def in_order(slides: Sequence[CohortSlide]) -> Callable[[str], int]:
+    """Return a key that puts names of slides in the order of the slides: they are not done in that."""
+    numbers = {slide.name: number for number, slide in enumerate(slides)}
+    return numbers.__getitem__
 
 
 def nothing_to_score(cohort: Cohort, split: Split, left_out: Sequence[LeftOut]) -> EvaluationError:

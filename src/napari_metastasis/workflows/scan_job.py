@@ -18,7 +18,7 @@ from napari_metastasis.slide_address import SlidePath
 
 if TYPE_CHECKING:
     from napari_metastasis.annotations import Annotation
-    from napari_metastasis.scanning import AnsweredMap
+    from napari_metastasis.scanning import AnsweredMap, SlidePart
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
 
@@ -82,6 +82,8 @@ class ScanJob:
         go to a folder inside.
     csv_header
         Whether ``detections.csv`` begins with the names of its columns, which CAMELYON16's own scripts do not expect.
+    part
+        The part of the slide that is scanned, for another scan to take; ``None`` for the slide.
     """
 
     slide: SlidePath
@@ -98,6 +100,7 @@ class ScanJob:
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     output: Path | None = None
     csv_header: bool = False
+    part: SlidePart | None = None
 
     @property
     def wanted_passes(self) -> tuple[PassRequest, ...]:

@@ -130,6 +130,15 @@ class FeatureStore:
                 zarr.open_group(path, mode="r+", zarr_format=3).attrs[_KEPT] = store._is_kept = True
         return store
 
+    def beside(self, path: Path) -> FeatureStore | None:
+        """Return the same features as another scan stored them; ``None`` where none can be read there."""
+        if not path.exists():
+            return None
+        try:
+            return FeatureStore(path, self.cells, views=self._shape[0], features=self._shape[3])
+        except StorageError:
+            return None
+
     def discard(self) -> None:
         """Delete the store, unless some scan asked to keep it."""
         if self._is_kept:

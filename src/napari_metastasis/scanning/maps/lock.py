@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from napari_metastasis.errors import StorageError
+from napari_metastasis.errors import StorageError, StoreInUseError
 from napari_metastasis.partials import lock_within
 from napari_metastasis.storage import storage_errors
 
@@ -27,8 +27,10 @@ class WriterLock:
 
     Raises
     ------
+    StoreInUseError
+        If somebody else holds it; on a disk that knows no locks nobody does.
     StorageError
-        If somebody else holds it, or the disk refuses; on a disk that knows no locks nobody does.
+        If the disk refuses.
     """
 
     def __init__(self, path: Path, what: Path, *, wait_s: float = 0.0) -> None:
@@ -45,7 +47,7 @@ class WriterLock:
             raise
         if not locked:
             self.release()
-            raise StorageError(
+            raise StoreInUseError(
                 f"expected to be the only scan that writes {what}, but another one is at work on it; "
                 "wait until it ends, or choose another folder"
             ).in_window(

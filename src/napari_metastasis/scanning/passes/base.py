@@ -23,6 +23,7 @@ from napari_metastasis.scanning.maps.ome_zarr import MapHeader, digest, last_wri
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import BoolArray
 from napari_metastasis.scanning.scanner import FinishedPiece, Reader, never
+from napari_metastasis.scanning.slide_parts import SlidePart, gather, maps_like
 from napari_metastasis.settings import PassSettings, ScanSettings, TissueSettings
 
 __all__ = ["FEATURES", "PIXELS", "Pass", "PassContext", "PreparedPass", "cells_around", "map_path", "run_passes"]
@@ -79,6 +80,10 @@ class PassContext:
         The detector's features; ``None`` where they are not kept.
     should_stop
         Asked while a pass measures its engine.
+    part
+        The part of the slide that is scanned; ``None`` for the whole of it.
+    parts
+        Folders of scans that answered parts of it: their answers are taken.
     """
 
     slide: FramedReader
@@ -99,6 +104,8 @@ class PassContext:
     maps: Mapping[str, MapStore] = field(repr=False)
     features: FeatureStore | None = field(repr=False)
     should_stop: Callable[[], bool] = field(default=never, repr=False)
+    part: SlidePart | None = None
+    parts: tuple[Path, ...] = ()
 
     @property
     def native(self) -> HeatmapFrame:
@@ -115,6 +122,8 @@ class PassContext:
     def open_map(self, kind: MapKind, frame: HeatmapFrame, decides: Mapping[str, Any]) -> MapStore:
         """Return the store that a pass writes: the one found in the result folder, or a new one.
 
+        What other scans answered of parts of the slide is in it.
+
         Parameters
         ----------
         kind, frame
@@ -129,9 +138,12 @@ class PassContext:
             If the folder cannot be written.
         """
         identity = self._identity(decides)
-        return MapStore.open_or_create(
+        store = MapStore.open_or_create(
             map_path(self.folder, kind, identity), MapHeader(kind=kind, frame=frame, identity=identity)
         )
+        if self.parts and store.refusal is None:
+            gather(store, maps_like(store, self.parts))
+        return store
 
     def stored_precision(self, kind: MapKind, decides: Mapping[str, Any]) -> str | None:
         """Return the precision of the stored map that a pass goes on with, of several the last written.
@@ -224,6 +236,11 @@ class Pass(ABC):
     def looks(self) -> Detector | Segmenter | None:
         """Return the model that looks at the slide's pixels; ``None`` where the pass reads what others wrote."""
         return None
+
+    @property
+    def is_divisible(self) -> bool:
+        """Return whether parts of a slide can make it, each for itself: where it waits for no map of the whole."""
+        return False
 
     @property
     def reach_cells(self) -> int:

@@ -23,8 +23,9 @@ from napari_metastasis.scanning.maps.kinds import PROBABILITY
 from napari_metastasis.scanning.maps.ome_zarr import digest
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.passes.base import PIXELS, Pass, PassContext
-from napari_metastasis.scanning.plan import BoolArray, ScanPlan, Wanted, plan_scan
+from napari_metastasis.scanning.plan import BoolArray, ScanPlan, Wanted
 from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece
+from napari_metastasis.scanning.slide_parts import plan_part
 from napari_metastasis.settings import ScanSettings
 
 __all__ = ["PixelPass", "PreparedPixelPass", "map_before"]
@@ -58,6 +59,11 @@ class PixelPass(Pass):
     def looks(self) -> Segmenter:
         """Return its model."""
         return self.model
+
+    @property
+    def is_divisible(self) -> bool:
+        """Return whether it looks at all tissue, whatever the map before says."""
+        return not self.above
 
     @abstractmethod
     def prepared(self, context: PassContext, store: MapStore, precision: str) -> PreparedPixelPass:
@@ -157,7 +163,8 @@ class PreparedPixelPass:
     def model_px(self) -> int:
         """Return the work that is left, at most."""
         left = np.count_nonzero(self.needed & ~self.store.done)
-        return int(left) * self.store.frame.stride_px**2
+        parts = 1 if self.context.part is None else self.context.part.of
+        return int(left) * self.store.frame.stride_px**2 // parts
 
     @property
     def finished(self) -> bool:
@@ -198,6 +205,8 @@ class PreparedPixelPass:
                     f"{chosen.engine.precision}; choose --precision {chosen.engine.precision}"
                 )
             plan = self._plan(chosen.roi_px)
+            if not plan.rois:
+                return
             seen = self.context.seen_by(model)
             scan = DenseScan(seen, chosen.engine, plan, self.store, settings, map=self.made_by.writes.name)
             told = done = 0
@@ -217,8 +226,8 @@ class PreparedPixelPass:
 
     def _plan(self, roi_px: int) -> ScanPlan:
         """Return the pieces that are left."""
-        left = replace(self.wanted, done=self.store.done)
-        return plan_scan(self.store.frame, left, roi_px=roi_px, block=self.made_by.model.block_cells)
+        left, part = replace(self.wanted, done=self.store.done), self.context.part
+        return plan_part(self.store.frame, left, part, roi_px=roi_px, block=self.made_by.model.block_cells)
 
     def choose_places(self, should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
         """Settle where the network looks, once the maps before are there; yield what is answered without it."""

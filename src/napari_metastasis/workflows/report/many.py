@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,14 @@ from napari_metastasis.slides.zarr_files import is_zarr
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
 from napari_metastasis.workflows.report.write import write_picture, write_report
-from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, check_outputs, scan_cohort
+from napari_metastasis.workflows.scan import FailedSlide, ScanResult, SlideScanner, check_outputs, scan_each
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["find_slides", "is_one_slide", "scan_slides"]
 
 _LIST = ".csv"
+#: Of the time at most so much goes into writing the summary, which of 10,000 slides takes seconds.
+_SUMMARY_SHARE = 0.05
 
 
 def is_one_slide(path: SlidePath) -> bool:
@@ -93,6 +99,53 @@ def _check_alike(first: CohortSlide, other: CohortSlide) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """A slide's scan with its report: its row of the summary, what ``--json`` prints of it, and what went wrong."""
+
+    row: SlideSummary
+    values: dict[str, Any]
+    faults: list[str]
+
+
+def _report(result: ScanResult, *, picture: bool) -> _Reported:
+    """Write the report of a slide that was scanned."""
+    row, values, faults = SlideSummary(slide=result.slide), result.summary(), list[str]()
+    try:
+        with one_of_many(faults.append):
+            row = SlideSummary.of(result.slide, write_report(result.output))
+            if picture:
+                write_picture(result.output)
+    except StorageError as error:
+        # Scanned before, and read-only now, or a file in its folder that is in the way: the slide's own fault.
+        faults.append(str(error))
+    return _Reported(row, {} if faults else values, faults)
+
+
+@contextmanager
+def _paced(write: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Yield a function that writes what has changed, unless that would take more than a share of the time.
+
+    What is left then is written at the end of the block, however it ends.
+    """
+    ended, took, is_written = -math.inf, 0.0, True
+
+    def now_and_then() -> None:
+        nonlocal ended, took, is_written
+        begun = time.monotonic()
+        is_written = begun - ended >= took / _SUMMARY_SHARE
+        if is_written:
+            write()
+            ended = time.monotonic()
+            took = ended - begun
+
+    try:
+        yield now_and_then
+    finally:
+        if not is_written:
+            write()
+
+
 def scan_slides(
     slides: Sequence[CohortSlide],
     job: ScanJob,
@@ -101,10 +154,14 @@ def scan_slides(
     summary: SummaryFiles,
     picture: bool = False,
     engines: EngineCache | None = None,
+    scanner: SlideScanner | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Generator[tuple[SlideSummary, dict[str, Any]]]:
-    """Scan slides, write the report of each, and yield what became of it; the summary is written after each.
+    """Scan slides, write the report of each, and yield what became of it; the summary grows meanwhile.
+
+    It is written anew after a slide, but of ten thousand slides not after every one: that would take longer than the
+    scans.
 
     Beside the summary of each slide, what ``scan --json`` prints of it is yielded; nothing where it failed.
 
@@ -112,8 +169,8 @@ def scan_slides(
     ----------
     slides
         From :func:`find_slides`.
-    job, output, engines, progress, should_stop
-        As :func:`~napari_metastasis.workflows.scan.scan_cohort` takes them.
+    job, output, engines, scanner, progress, should_stop
+        As :func:`~napari_metastasis.workflows.scan.scan_each` takes them.
     summary
         Where the summary goes.
     picture
@@ -121,31 +178,27 @@ def scan_slides(
 
     Raises
     ------
-    CohortError, ScanCancelledError
+    CohortError, ScanCancelledError, ClusterError
         As scanning a cohort does.
     StorageError
         If the disk refuses, or a file of somebody else's has the name of one of the summary's; then before any scan.
     """
     check_outputs(slides, output)
     summary.check()
-    rows = [SlideSummary(slide=slide.path) for slide in slides]
-    scans = scan_cohort(slides, job, output=output, engines=engines, progress=progress, should_stop=should_stop)
-    for number, scanned in enumerate(scans):
-        values: dict[str, Any] = {}
-        faults = [scanned.reason] if isinstance(scanned, FailedSlide) else []
-        if isinstance(scanned, ScannedSlide):
-            try:
-                with one_of_many(faults.append):
-                    folder, values = scanned.result.output, scanned.result.summary()
-                    rows[number] = SlideSummary.of(scanned.slide.path, write_report(folder))
-                    if picture:
-                        write_picture(folder)
-            except StorageError as error:
-                # Scanned before, and read-only now, or a file in its folder that is in the way: the slide's own fault.
-                faults.append(str(error))
-        # Its heatmap is not held while the next slide is scanned.
-        del scanned
-        if faults:
-            rows[number], values = replace(rows[number], error=faults[0]), {}
-        summary.write(rows)
-        yield rows[number], values
+    rows = {slide: SlideSummary(slide=slide.path) for slide in slides}
+    scans = scan_each(
+        slides, job, partial(_report, picture=picture),
+        output=output, engines=engines, scanner=scanner, progress=progress, should_stop=should_stop,
+    )  # fmt: skip
+    with closing(scans), _paced(lambda: summary.write(list(rows.values()))) as write:
+        for entry in scans:
+            values: dict[str, Any] = {}
+            if isinstance(entry, FailedSlide):
+                row, faults = rows[entry.slide], [entry.reason]
+            else:
+                # By the path that it was given by, which is another one on other machines.
+                row, faults = replace(entry.result.row, slide=entry.slide.path), entry.result.faults
+                values = entry.result.values
+            rows[entry.slide] = replace(row, error=faults[0]) if faults else row
+            write()
+            yield rows[entry.slide], values

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from napari_metastasis.workflows.scan.batch import (
         FailedSlide,
         ScannedSlide,
+        SlideScanner,
         check_outputs,
         cohort_output,
         scan_cohort,
+        scan_each,
     )
     from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
     from napari_metastasis.workflows.scan.prepare import prepare_scan
@@ -56,6 +58,7 @@ __all__ = [
     "ScanResult",
     "ScannedSlide",
     "Shown",
+    "SlideScanner",
     "answering_task",
     "check_outputs",
     "check_passes",
@@ -76,6 +79,7 @@ __all__ = [
     "remember_place",
     "run_scan",
     "scan_cohort",
+    "scan_each",
     "scan_slide",
     "settle_job",
     "write_review",
@@ -89,6 +93,7 @@ _HOMES = {
     "PreparedScan": "prepared",
     "ScanResult": "results",
     "ScannedSlide": "batch",
+    "SlideScanner": "batch",
     "answering_task": "job_models",
     "check_passes": "job_models",
     "check_outputs": "batch",
@@ -97,6 +102,7 @@ _HOMES = {
     "prepare_scan": "prepare",
     "run_scan": "runner",
     "scan_cohort": "batch",
+    "scan_each": "batch",
     "scan_slide": "runner",
     "settle_job": "job_models",
 }

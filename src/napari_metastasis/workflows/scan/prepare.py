@@ -34,6 +34,7 @@ from napari_metastasis.scanning import (
     Wanted,
     cells_around,
     never,
+    plan_part,
     plan_scan,
 )
 from napari_metastasis.scanning.scanner import Reader
@@ -51,6 +52,7 @@ from napari_metastasis.workflows.scan.job_models import (
     own_thresholds,
     with_own_settings,
 )
+from napari_metastasis.workflows.scan.parts import answered_elsewhere, gather_parts
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import (
     feature_path,
@@ -141,9 +143,10 @@ def prepare_scan(
         features = _open_features(settled, heatmap)
         if features is not None:
             on_error.callback(features.close)
+        gather_parts(heatmap, features, settled.parts, block=settled.extent.block)
         context = _context(settled, chosen, tissue, heatmap, features, seen_by, should_stop)
         with _naming_the_option(settled):
-            prepared = _prepare_passes(settled.passes, context, on_error)
+            prepared = _prepare_passes(settled.made, context, on_error)
             plan = _plan(settled, chosen, context, prepared)
             _refuse_what_cannot_be_stored(plan, heatmap, prepared)
         on_error.pop_all()
@@ -226,6 +229,16 @@ class _Settled:
     @property
     def root(self) -> Path:
         return result_root(self.slide, self.job)
+
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """Return the folders of what other scans answered of the slide."""
+        return answered_elsewhere(self.root, self.job.part)
+
+    @property
+    def made(self) -> tuple[Pass, ...]:
+        """Return the passes that are made here: of a part of a slide those that need no more than the part."""
+        return tuple(each for each in self.passes if self.job.part is None or each.is_divisible)
 
 
 def _coarse_slide(slide: Slide, model: Detector | Segmenter) -> tuple[str, ...]:
@@ -389,6 +402,8 @@ def _context(
         maps={PROBABILITY.name: heatmap, **({} if job.reads_lesions else read_before(heatmap.path.parent))},
         features=features,
         should_stop=should_stop,
+        part=job.part,
+        parts=settled.parts,
     )
 
 
@@ -413,12 +428,17 @@ def _plan(
         # Where nothing shows tissue nothing is looked at.
         nothing = sparse_zeros(context.frame.cells.shape)
         return plan_scan(context.frame, Wanted(cells=wanted, tissue=nothing), roi_px=chosen.roi_px)
-    lacks = any(each.reads == FEATURES and not one.finished for each, one in zip(settled.passes, prepared, strict=True))
+    if settled.job.part is None:
+        pairs = zip(settled.passes, prepared, strict=True)
+        lacks = any(each.reads == FEATURES and not one.finished for each, one in pairs)
+    else:
+        lacks = any(each.reads == FEATURES for each in settled.passes)
     if lacks and context.features is not None:
         wanted, done = extent.scanned, extent.encoded(done, context.features)
-    return plan_scan(
+    return plan_part(
         context.frame,
         Wanted(cells=wanted, keep=extent.kept, tissue=context.tissue, done=done, focus=context.focus),
+        settled.job.part,
         roi_px=chosen.roi_px,
         # Also where nobody takes the features: the network averages them.
         block=extent.block if chosen.reader_sha256 else 1,

@@ -169,7 +169,7 @@ class PreparedScan:
         """Close engine and stores; a second call does nothing. The generator of :meth:`run` must have ended."""
         # The scan's own map last: of a scan that failed at once, it removes the folders, which must be empty.
         if self.features is not None:
-            if self.passes and self.passes_finished:
+            if self.job.part is None and self.passes and self.passes_finished:
                 # No pass needs them any more; those that a scan asked to keep are spared.
                 self.features.discard()
             self.features.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,15 +19,17 @@ from napari_metastasis import __version__
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import MITOSES, MapStore
 from napari_metastasis.slide_address import SlideUrl
+from napari_metastasis.storage import atomic_text
+from napari_metastasis.workflows.scan.parts import PART_RECORD, part_records
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.result_folder import record_of, recorded_pass
+from napari_metastasis.workflows.scan.result_folder import record_of, recorded_pass, result_root
 from napari_metastasis.workflows.scan.shown import Shown, read_shown
 from napari_metastasis.workflows.scan_job import PassRequest
 
 if TYPE_CHECKING:
     from napari_metastasis.workflows.scan.results import ScanResult
 
-__all__ = ["coverage_json", "has_mitoses", "other_mitoses", "record_of_mitoses", "record_of_scan"]
+__all__ = ["coverage_json", "has_mitoses", "other_mitoses", "record_of_mitoses", "record_of_scan", "write_part_record"]
 
 #: Packages whose version can change an answer.
 _PACKAGES = ("imagecodecs", "numpy", "openslide-bin", "openvino", "scipy", "tifffile", "torch", "zarr")
@@ -230,26 +233,52 @@ def _pass_record(
     }
 
 
-def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
-    """Return the scans of the folder for its record: those recorded before, and this one."""
-    plan, job = prepared.plan, prepared.job
-    latest = {
+def write_part_record(prepared: PreparedScan, *, seconds: float, model_px: int) -> None:
+    """Write what the scan of a part of a slide took, for the record of the slide's scan.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    part = prepared.job.part
+    assert part is not None
+    with atomic_text(prepared.folder / PART_RECORD) as file:
+        json.dump({**_took(prepared, seconds, model_px), "part": [part.number + 1, part.of]}, file)
+
+
+def _took(prepared: PreparedScan, seconds: float, model_px: int) -> dict[str, Any]:
+    """Return when a scan ended, what ran it, and what it took."""
+    return {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "region": None if job.region is None else asdict(job.region),
-        **({"outlines": [shapely.geometry.mapping(one.outline_px) for one in job.outlines]} if job.outlines else {}),
         "engine": prepared.chosen.engine.name,
         "device": prepared.chosen.engine.device,
         "roi_px": prepared.chosen.roi_px,
-        "seconds": round(result.seconds, 3),
+        "seconds": round(seconds, 3),
         "model_px": model_px,
-        "mpx_per_s": round(result.mpx_per_s, 3),
+        "mpx_per_s": round(model_px / 1e6 / seconds, 3) if seconds > 0 else 0.0,
+    }
+
+
+def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
+    """Return the scans of the folder for its record: those recorded before, those of parts, and this one."""
+    plan, job = prepared.plan, prepared.job
+    took = _took(prepared, result.seconds, model_px)
+    latest = {
+        "ended": took.pop("ended"),
+        "region": None if job.region is None else asdict(job.region),
+        **({"outlines": [shapely.geometry.mapping(one.outline_px) for one in job.outlines]} if job.outlines else {}),
+        **took,
         "cells_wanted": plan.cells_wanted,
         "cells_without_tissue": plan.cells_without_tissue,
         "cells_answered_before": plan.cells_done,
         "finished": result.finished,
         "notes": [*prepared.notes, *result.partly],
     }
-    return [*_earlier_scans(prepared.folder), latest][-_REMEMBERED_SCANS:]
+    before = _earlier_scans(prepared.folder)
+    # Those of a scan that was stopped while it wrote its results are there already.
+    parts = [one for one in part_records(result_root(prepared.slide, job)) if one not in before]
+    return [*before, *parts, latest][-_REMEMBERED_SCANS:]
 
 
 def _earlier_scans(folder: Path) -> list[Any]:

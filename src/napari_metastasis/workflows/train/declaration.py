@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings import (
     AugmentSettings,
+    ClusterSettings,
     CohortSettings,
     MiningSettings,
     PatchSettings,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUGMENTATION",
+    "CLUSTER",
     "CROPS",
     "MINING",
     "PATCHES",
@@ -65,6 +67,13 @@ TRAINING = OptionGroup("settings", TrainSettings, "Training")
 AUGMENTATION = OptionGroup("augment", AugmentSettings, "Augmentation")
 SLIDES = (OptionGroup("sampling", SamplingSettings, "Slides"), OptionGroup("splits", CohortSettings, "Slides"))
 MINING = OptionGroup("mining", MiningSettings, "Hard negatives")
+#: Of tasks whose training slides are scanned: who scans them. Training has workers of its own.
+CLUSTER = OptionGroup(
+    "cluster",
+    ClusterSettings,
+    "Hard negatives",
+    flags={one.name: f"--scan-{one.name.replace('_', '-')}" for one in fields(ClusterSettings)},
+)
 #: Name of the group of tasks that are trained on crops around points.
 CROPS = "crops"
 #: Of tasks that are trained on labelled patches as well.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari_metastasis.settings import MiningSettings, NetworkSettings
 from napari_metastasis.workflows.train.declaration import (
     AUGMENTATION,
+    CLUSTER,
     MINING,
     PATCHES,
     SLIDES,
@@ -52,6 +53,7 @@ DETECTOR = TrainingDeclaration(
         AUGMENTATION,
         *SLIDES,
         MINING,
+        CLUSTER,
         PATCHES,
     ),
     former="scannet",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from napari_metastasis.sampling.hard_negatives import (
     write_hard_negatives,
 )
 from napari_metastasis.storage import atomic_text, storage_errors
+from napari_metastasis.workflows.cluster.opening import open_cluster
 from napari_metastasis.workflows.scan.batch import FailedSlide, scan_cohort
 from napari_metastasis.workflows.scan_job import ScanJob
 from napari_metastasis.workflows.train.contact_sheet import draw_hard_negatives
@@ -28,6 +30,8 @@ from napari_metastasis.workflows.train.false_positives import mine_slide
 from napari_metastasis.workflows.train.plan import CohortTraining
 
 __all__ = ["MiningSteps", "listing", "mine_cohort"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Mining settings that decide a list of hard negatives.
 _DECIDE_WHAT_IS_MINED = ("mining_threshold", "mined_per_slide", "mined_apart_um")
@@ -114,10 +118,15 @@ def _mined(
     mined: list[HardNegative] = []
     failed = 0
     job = ScanJob(slide=folder, model=str(weights), scan=how.scan, tissue=how.tissue)
-    scans = scan_cohort(slides, job, output=folder, progress=steps.progress, should_stop=steps.should_stop)
-    # Closed at once where mining fails: the scans hold an engine.
-    with closing(scans):
-        for entry in scans:
+    with ExitStack() as opened:
+        scanner = opened.enter_context(open_cluster(how.cluster, how.scan, steps.should_stop))
+        if scanner is not None and scanner.dashboard:
+            _LOG.warning("what the workers do is shown at %s", scanner.dashboard)
+        scans = scan_cohort(
+            slides, job, output=folder, scanner=scanner, progress=steps.progress, should_stop=steps.should_stop
+        )
+        # Closed at once where mining fails: the scans hold an engine.
+        for entry in opened.enter_context(closing(scans)):
             if isinstance(entry, FailedSlide):
                 steps.pass_over(entry.slide, entry.reason)
                 failed += 1

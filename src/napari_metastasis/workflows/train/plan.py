@@ -10,6 +10,7 @@ from napari_metastasis.sampling.batches import BalancedPatches, BatchSource
 from napari_metastasis.sampling.failures import SlideFailure
 from napari_metastasis.settings import (
     AugmentSettings,
+    ClusterSettings,
     MiningSettings,
     SamplingSettings,
     ScanSettings,
@@ -19,6 +20,8 @@ from napari_metastasis.settings import (
 from napari_metastasis.workflows.scan.batch import ProgressBar
 
 __all__ = ["CohortTraining", "LabelledPatches", "StagedRun", "StepProgress"]
+
+_ALONE = ClusterSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class CohortTraining:
     mining: MiningSettings
     scan: ScanSettings
     tissue: TissueSettings
+    cluster: ClusterSettings = _ALONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_metastasis.settings import EncoderSettings, GridSettings, SpatialAugmentSettings, SpatialTrainSettings
 from napari_metastasis.workflows.train.declaration import (
     AUGMENTATION,
+    CLUSTER,
     MINING,
     SLIDES,
     TRAINING,
@@ -63,6 +64,7 @@ REFINER = TrainingDeclaration(
         replace(AUGMENTATION, group=SpatialAugmentSettings, leave_out=("affine_share",)),
         *SLIDES,
         replace(MINING, leave_out=("mining_epochs", "mining_rate", "hard_normals")),
+        CLUSTER,
     ),
     former="spatial",
 )
