@@ -93,9 +93,10 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
     assert [Path(one["slide"]).name for one in answer.json["failed"]] == ["broken.svs"]
 
 
-def test_workers_are_for_many_slides_and_of_one_kind(here: Run, folder: Path, model: Path) -> None:
-    here("scan", folder / "a.tif", "--model", model, "--workers", "2").fails_with(
-        "expected many slides for --workers", status=2
+def test_workers_are_for_whole_slides_and_of_one_kind(here: Run, folder: Path, model: Path) -> None:
+    region = ("--region", "0", "0", "500", "500")
+    here("scan", folder / "a.tif", "--model", model, *region, "--workers", "2").fails_with(
+        "expected --region without --workers or --scheduler", status=2
     )
     here("scan", folder, "--workers", "2", "--scheduler", "tcp://host:8786").fails_with("leave one out", status=2)
     here("evaluate", "--patches", folder, "--workers", "2").fails_with("--workers", status=2)
