@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from czi_files import JPEG_XR, ZSTD, Tile, czi_bytes, halved, tiles_of, write_czi
+from dicom_slides import read_volume, split, write_slide
+from isyntax_files import low_band_shape, write_isyntax
 from ome_zarr_files import write_ome_zarr
 from PIL import Image
 from safetensors.torch import save
@@ -138,6 +141,30 @@ def _zip(folder: Path) -> None:
     with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for label in (0, 1):
             archive.writestr(f"{label}/a.png", picture.getvalue())
+
+
+def _czi(folder: Path) -> None:
+    tiles = [
+        Tile(PIXELS[:100, :100], -7, 9, scene=0, compression=JPEG_XR),
+        Tile(PIXELS[:100, 100:], 93, 9, scene=0, compression=ZSTD),
+        Tile(PIXELS[100:], 0, 300, scene=1),
+        *tiles_of(halved(PIXELS[:100]), 64, corner=(-7, 9), downsample=2, scene=0),
+    ]
+    label = czi_bytes([Tile(PIXELS[:30, :40], 0, 0)])
+    write_czi(folder / "a.czi", tiles, attachments={"Label": ("CZI", label)})
+
+
+def _dicom(folder: Path) -> None:
+    write_slide(folder, [PIXELS], mpp=0.5, tile_px=64)
+    for number, part in enumerate(split(read_volume(folder), 2)):
+        part.save_as(folder / f"part{number}.dcm")
+    (folder / "level0.dcm").unlink()
+
+
+def _isyntax(folder: Path) -> None:
+    low_band = np.kron(PIXELS[:16, :16, 0], np.ones((8, 8), np.uint8))
+    assert low_band.shape == low_band_shape(300, 200)
+    write_isyntax(folder / "a.isyntax", 300, 200, low_band, label=PIXELS[:30, :40])
 
 
 def _class_folders(folder: Path) -> None:
@@ -382,6 +409,9 @@ KINDS: dict[str, Kind] = {
         lambda folder: _tiff(folder / "a.tif", PIXELS // 16 * 16, tile=(64, 64), photometric="rgb", compression="lzw"),
         _slide("a.tif"),
     ),
+    "czi slide": Kind(_czi, _slide("a.czi")),
+    "dicom slide": Kind(_dicom, _slide("")),
+    "isyntax slide": Kind(_isyntax, _slide("a.isyntax")),
     "ome-zarr": Kind(_ome_zarr("0.5", chunk_channels=3), _slide("a.ome.zarr")),
     "ome-zarr 0.4": Kind(_ome_zarr("0.4"), _slide("a.ome.zarr")),
     "sharded ome-zarr": Kind(_ome_zarr("0.5", shards=(3, 128, 128)), _slide("a.ome.zarr")),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from drawn import draw_picture
 
 from napari_metastasis.errors import SettingsError, StorageError
 from napari_metastasis.geometry import Region, Size
@@ -18,7 +19,7 @@ from napari_metastasis.settings import PyramidSettings
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.slides import pieces as pieces_module
 from napari_metastasis.slides.converting import convert_slide, unfinished_folder
-from slides.conftest import MPP, draw
+from slides.conftest import MPP
 
 #: Small tiles: 1,501 x 1,103 px are 12 pieces of 384 px and 6 levels, two of which no piece holds.
 SMALL = PyramidSettings(tile_px=48)
@@ -75,7 +76,7 @@ def test_what_the_slide_lacks_is_averaged_as_of_the_whole(single_level, tmp_path
 
 @pytest.mark.parametrize("size", [Size(1, 1), Size(48, 48), Size(385, 49), Size(769, 384)])
 def test_slides_of_every_size(tmp_path, size):
-    pixels = draw(size)
+    pixels = draw_picture(size)
     write_pyramid(tmp_path / "a.tif", pixels, mpp=MPP, size=size, tile_px=48, compression="deflate", levels=1)
     with open_slide(tmp_path / "a.tif") as slide:
         for name in OUTPUTS:
@@ -86,7 +87,7 @@ def test_slides_of_every_size(tmp_path, size):
 
 def test_a_scanners_cut_levels_are_kept(tmp_path):
     """Many cut the last row and column of a level that is odd."""
-    pixels = draw(Size(801, 603))
+    pixels = draw_picture(Size(801, 603))
     levels = [pixels, pixels[:602:2, :800:2], pixels[:600:4, :800:4]]
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
         for number, level in enumerate(levels):
@@ -136,9 +137,9 @@ class TestImagesBeside:
     def scanned(self, tmp_path):
         """An SVS with a label, a macro image and a magnification."""
         about = f"Aperio Image Library\r\n801x603 |AppMag = 20|MPP = {MPP}"
-        pages = {"macro": draw(Size(120, 90), seed=1), "label": draw(Size(60, 70), seed=2)}
+        pages = {"macro": draw_picture(Size(120, 90), seed=1), "label": draw_picture(Size(60, 70), seed=2)}
         with tifffile.TiffWriter(tmp_path / "in.svs") as tiff:
-            slide, plain = draw(Size(801, 603)), {"photometric": "rgb", "metadata": None}
+            slide, plain = draw_picture(Size(801, 603)), {"photometric": "rgb", "metadata": None}
             tiff.write(slide, tile=(64, 64), description=about, **plain)
             tiff.write(np.ascontiguousarray(slide[::2, ::2]), tile=(64, 64), subfiletype=1, **plain)
             for number, (name, page) in enumerate(pages.items()):

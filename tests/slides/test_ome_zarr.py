@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import zarr
+from drawn import draw_picture
 from ome_zarr_files import describe, halves, write_ome_zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
@@ -20,12 +21,11 @@ from napari_metastasis.errors import (
 )
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import open_slide
-from slides.conftest import draw
 
 
 @pytest.fixture(scope="module")
 def pixels():
-    return draw(Size(701, 503))
+    return draw_picture(Size(701, 503))
 
 
 def same_as(slide, pixels):

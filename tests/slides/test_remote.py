@@ -13,6 +13,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from drawn import draw_picture
 from ome_zarr_files import write_ome_zarr
 from slide_server import serving
 
@@ -32,7 +33,6 @@ from napari_metastasis.slides.converting import convert_slide
 from napari_metastasis.slides.lifetime import PositionedFile
 from napari_metastasis.slides.network import Network
 from napari_metastasis.slides.remote_file import RemoteFile, SourceReader
-from slides.conftest import draw
 
 #: Waits that a test can afford.
 HASTY = SlideSettings(network_timeout_s=5.0, network_tries=3, network_wait_s=0.0)
@@ -42,7 +42,7 @@ PART = Region(100, 60, 400, 300)
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory, make_slide):
     """One slide in every form, by its name at the server."""
-    folder, pixels = tmp_path_factory.mktemp("remote"), draw(Size(901, 703))
+    folder, pixels = tmp_path_factory.mktemp("remote"), draw_picture(Size(901, 703))
     tiff = make_slide("remote.tif", pixels)
     for version in ("0.4", "0.5"):
         write_ome_zarr(folder / f"{version}.ome.zarr", pixels, version=version, chunk_channels=3)

@@ -22,6 +22,7 @@ from napari_metastasis.cli import (
     sample,
     scan,
     segment,
+    slides,
     slides_convert,
     stage,
     train,
@@ -57,10 +58,9 @@ app.command("retrain")(retrain.retrain)
 app.command("stage")(stage.stage)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+slides.app.command("convert")(slides_convert.convert)
+app.add_typer(slides.app, name="slides")
 app.add_typer(sample.app, name="sample")
-_slides = typer.Typer(help="Write slides in other formats.")
-_slides.command("convert")(slides_convert.convert)
-app.add_typer(_slides, name="slides")
 app.command("demo")(demo.demo)
 
 

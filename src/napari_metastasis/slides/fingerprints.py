@@ -21,6 +21,7 @@ from napari_metastasis.errors import CorruptSlideError, NetworkError
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slide_address import SlidePath, SlideUrl
 from napari_metastasis.slides.lifetime import ByteSource, PositionedFile
+from napari_metastasis.slides.naming import pixels_beside
 from napari_metastasis.slides.network import Network
 from napari_metastasis.slides.ngff import find_image, multiscale_of, read_node
 from napari_metastasis.slides.ome_zarr_level import OmeZarrLevel
@@ -61,9 +62,11 @@ def files_of(path: Path, file: Path) -> tuple[Path, ...]:
     """
     if path.is_dir():
         return _inside(path)
-    # MIRAX keeps its pixels in a folder of the same name.
-    beside = file.with_suffix("")
-    return (file, *_inside(beside)) if file.suffix.lower() == ".mrxs" and beside.is_dir() else (file,)
+    # MIRAX keeps its pixels in a folder of the same name, VSI in folders of one.
+    suffix, beside = file.suffix.lower(), file.with_suffix("")
+    if suffix == ".vsi":
+        return (file, *sorted(path for path in pixels_beside(file).rglob("*") if path.is_file()))
+    return (file, *_inside(beside)) if suffix == ".mrxs" and beside.is_dir() else (file,)
 
 
 def content_fingerprint(path: SlidePath, file: SlidePath, settings: SlideSettings = _DEFAULTS) -> str:

@@ -1,12 +1,13 @@
-"""What a slide is called."""
+"""What a slide is called, and the folder that belongs to it."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from napari_metastasis.slide_address import SlidePath, SlideUrl
 
-__all__ = ["slide_name"]
+__all__ = ["pixels_beside", "slide_name"]
 
 _ZIPPED, _ZARR, _OME = ".zip", ".zarr", ".ome"
 
@@ -20,3 +21,8 @@ def slide_name(path: SlidePath) -> str:
     if name.lower().endswith(_ZARR):
         return name[: -len(_ZARR)].removesuffix(_OME) or name
     return path.name if not isinstance(path, SlideUrl) and os.path.isdir(path) else path.stem
+
+
+def pixels_beside(path: Path) -> Path:
+    """Return the folder that holds the pixels of a VSI file, which itself holds a small picture of them."""
+    return path.with_name(f"_{path.stem}_")

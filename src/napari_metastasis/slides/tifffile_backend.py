@@ -20,12 +20,12 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.pictures import check_pages
 from napari_metastasis.slides import metadata as dialects
 from napari_metastasis.slides.associated import check_associated
-from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
+from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array, UnsupportedDialectError
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.levels import LevelTiles, resembles, shrinks_alike
 from napari_metastasis.slides.lifetime import ByteSource, PositionedFile
 from napari_metastasis.slides.remote_file import SourceReader
-from napari_metastasis.slides.tiff_tiles import TiffTiles, UnsupportedTiffError
+from napari_metastasis.slides.tiff_tiles import TiffTiles
 
 __all__ = ["TifffileBackend", "begins_as_tiff"]
 
@@ -84,7 +84,7 @@ class TifffileBackend:
     ------
     CorruptSlideError
         If the file is cut off or its headers are damaged.
-    UnsupportedTiffError
+    UnsupportedDialectError
         If it holds nothing that tifffile can show as RGB.
     FluorescenceError
         If its image is grey, or states a filter set.
@@ -136,7 +136,7 @@ class TifffileBackend:
 
         Raises
         ------
-        NotASlideError, UnsupportedTiffError, CorruptSlideError
+        NotASlideError, UnsupportedDialectError, CorruptSlideError
             If the largest cannot be read.
         """
         levels = [TiffTiles(pages[0], self._file, self._cache)]
@@ -276,7 +276,7 @@ def _refuse(tiff: tifffile.TiffFile, name: str) -> None:
             f"expected an H&E slide in RGB, got {channels} grey channel(s) in {name}: a fluorescence image; "
             "choose a brightfield slide, or export this one as RGB"
         )
-    raise UnsupportedTiffError(
+    raise UnsupportedDialectError(
         f"expected an RGB image in {name}, got {page.samplesperpixel} channel(s); export the slide as RGB"
     )
 
@@ -325,7 +325,9 @@ def _metadata(tiff: tifffile.TiffFile, chosen: _Chosen) -> Metadata:
     if chosen.kind == "svs":
         fields = dialects.aperio_fields(description)
         mpp = dialects.number(fields.get("MPP"))
-        return Metadata("Aperio SVS", dialects.plausible(mpp, mpp), dialects.number(fields.get("AppMag")))
+        return Metadata(
+            "Aperio SVS", dialects.plausible(mpp, mpp, "MPP of the description"), dialects.number(fields.get("AppMag"))
+        )
     if chosen.kind == "ndpi":
         power = dialects.number(page.tags.valueof(_NDPI_SOURCE_LENS))
         return Metadata("Hamamatsu NDPI", resolution, power, fluorescence=_ndpi_fluorescence(page))
