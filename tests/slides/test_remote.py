@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,14 +17,22 @@ from drawn import draw_picture
 from ome_zarr_files import write_ome_zarr
 from slide_server import serving
 
-from napari_metastasis.errors import CorruptSlideError, MissingDependencyError, NetworkError, NotASlideError, SlideError
+from napari_metastasis.errors import (
+    CorruptSlideError,
+    FluorescenceError,
+    MissingDependencyError,
+    NetworkError,
+    NotASlideError,
+    SlideError,
+)
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slide_address import SlideUrl
 from napari_metastasis.slides import open_slide
 from napari_metastasis.slides.converting import convert_slide
+from napari_metastasis.slides.lifetime import PositionedFile
 from napari_metastasis.slides.network import Network
-from napari_metastasis.slides.remote_file import RemoteFile
+from napari_metastasis.slides.remote_file import RemoteFile, SourceReader
 
 #: Waits that a test can afford.
 HASTY = SlideSettings(network_timeout_s=5.0, network_tries=3, network_wait_s=0.0)
@@ -240,6 +250,37 @@ def test_what_reads_an_address_may_be_missing(address):
     with pytest.raises(MetastasisError) as failed:
         open_slide(address)
     assert "\n" not in str(failed.value)
+
+
+def test_libraries_read_a_source_as_a_file(tmp_path):
+    """Also into arrays of larger items, and an NDPI, which tifffile knows by its name."""
+    numbers = np.arange(5000, dtype="<u8")
+    (tmp_path / "a.ndpi").write_bytes(numbers.tobytes())
+    with closing(PositionedFile(tmp_path / "a.ndpi")) as source:
+        reader = SourceReader(source)
+        assert reader.seek(-800, 2) == 39200
+        found = np.zeros(100, "<u8")
+        assert reader.readinto(found) == 800
+        np.testing.assert_array_equal(found, numbers[-100:])
+        assert (reader.read(1), reader.tell(), reader.name) == (b"", 40000, "a.ndpi")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "tcga-cr-7395-01a-01-ts1.svs", "test3-DAPI-2.ndpi"])
+def test_real_slides_are_the_same_over_http(served, shared_data, name):
+    path = shared_data / "slides" / name
+    served.files[f"b/{name}"] = path
+    try:
+        open_slide(path, 0.5).close()
+    except FluorescenceError as error:
+        # Both say so in the same words.
+        with pytest.raises(FluorescenceError, match=re.escape(str(error))):
+            open_slide(f"{served.url}/b/{name}", 0.5, settings=HASTY)
+        return
+    with open_slide(path, 0.5) as local, open_slide(f"{served.url}/b/{name}", 0.5, settings=HASTY) as slide:
+        assert (slide.fingerprint, slide.mpp, slide.format) == (local.fingerprint, local.mpp, local.format)
+        np.testing.assert_array_equal(slide.read_level(0, PART), local.read_level(0, PART))
+        assert list(slide.associated_images) == list(local.associated_images)
 
 
 def test_a_slide_is_closed_while_it_is_read(served):

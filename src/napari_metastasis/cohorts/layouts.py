@@ -107,9 +107,10 @@ def _files(root: Path) -> Iterator[Path]:
             inside.clear()
             continue
         seen.add(real)
+        zarrs = (Path(folder, name) for name in inside if name.endswith(".zarr") and not name.startswith("."))
+        yield from filter(holds_slide, zarrs)
         # What lies there are the pixels of one slide, in files that may be called as slides are.
         of_vsi = {pixels_beside(Path(name)).name for name in names if name.casefold().endswith(".vsi")}
-        yield from (zarr for name in inside if name.endswith(".zarr") and holds_slide(zarr := Path(folder, name)))
         inside[:] = sorted(
             name
             for name in inside

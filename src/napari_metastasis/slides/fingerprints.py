@@ -212,7 +212,7 @@ def _tables(file: ByteSource) -> Iterator[Any]:
     if file.read(0, 2) not in _TIFF_BEGINS:
         return
     try:
-        with tifffile.TiffFile(io.BufferedReader(SourceReader(file))) as tiff:
+        with tifffile.TiffFile(io.BufferedReader(SourceReader(file)), name=file.name) as tiff:
             for page in tiff.pages[:_PAGES]:
                 yield page.dataoffsets
                 yield page.databytecounts

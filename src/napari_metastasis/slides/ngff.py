@@ -244,7 +244,7 @@ def _pixel_size(scale: tuple[float, float] | None, units: Mapping[str, str]) -> 
     um_y, um_x = (_UM.get(units.get(axis, "").strip()) for axis in "yx")
     if scale is None or um_y is None or um_x is None:
         return None
-    return plausible(scale[1] * um_x, scale[0] * um_y)
+    return plausible(scale[1] * um_x, scale[0] * um_y, "the scale of its levels")
 
 
 def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -191,7 +191,8 @@ class SourceReader(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         """Fill a buffer from the cursor on, and return how many bytes there were."""
-        view = memoryview(buffer)  # type: ignore[arg-type]
+        # An array of larger items counts as the bytes that it takes.
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         count = max(0, min(len(view), self._source.size - self._at))
         try:
             view[:count] = self._source.read(self._at, count)

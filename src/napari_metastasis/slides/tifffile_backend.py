@@ -104,7 +104,8 @@ class TifffileBackend:
     def _open(self, path: Path | ByteSource) -> None:
         reader = None if isinstance(path, Path) else SourceReader(path)
         try:
-            with tifffile.TiffFile(reader or path) as tiff:
+            # NDPI is told by its name.
+            with tifffile.TiffFile(reader or path, name=self._file.name) as tiff:
                 _check_directories(tiff, path.name)
                 chosen = _choose(tiff, path.name)
                 levels, others = self._checked(chosen.levels)
