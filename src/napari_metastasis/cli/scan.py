@@ -14,6 +14,7 @@ from napari_metastasis.cli.scan_many import scan_many
 from napari_metastasis.errors import AnnotationError, ScanCancelledError
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.slide_address import SlideUrl, slide_path
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ __all__ = [
 
 
 #: What every command that looks at slides takes.
+#: Text, and not paths, which would take a slash out of an address.
 Slides = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        help="The slide: a file, or a folder with the DICOM files of one. Or many: several of them, folders of "
-        "slides (masks are left out), CSV files that list slides (columns: slide or path, mpp, swap_red_blue).",
+        help="The slide: a file, an OME-Zarr, a folder with the DICOM files of one, or an address (https://…, s3://…) "
+        "of a TIFF or an OME-Zarr. Or many: several of them, folders of slides (masks are left out), CSV files that "
+        "list slides (columns: slide or path, mpp, swap_red_blue).",
     ),
 ]
 PixelSize = Annotated[
@@ -96,7 +99,8 @@ def scan(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Result folder; by default '<slide name>.metastasis' beside the slide. Of many slides the folder that "
+            help="Result folder; by default '<slide name>.metastasis' beside the slide, or of a slide at an address in "
+            "the current folder. Of many slides the folder that "
             "holds theirs, summary.csv and index.html, which else go to the current folder; an earlier summary is "
             "written anew."
         ),
@@ -118,7 +122,7 @@ def scan(
     index; those that cannot be scanned are named at the end, and the exit status is 1.
     """
     job = ScanJob(
-        slide=slides[0],
+        slide=slide_path(slides[0]),
         mpp=mpp,
         swap_red_blue=swap_red_blue,
         model=model,
@@ -133,9 +137,7 @@ def scan(
     scan_all(slides, job, picture=picture, as_json=as_json, region_file=region_file)
 
 
-def scan_all(
-    slides: list[Path], job: ScanJob, *, picture: bool, as_json: bool, region_file: Path | None = None
-) -> None:
+def scan_all(slides: list[str], job: ScanJob, *, picture: bool, as_json: bool, region_file: Path | None = None) -> None:
     """Scan slides as a job says, and print what was found.
 
     Parameters
@@ -158,16 +160,19 @@ def scan_all(
     from napari_metastasis.workflows.report import is_one_slide, write_picture
     from napari_metastasis.workflows.scan import EngineCache
 
-    one = len(slides) == 1 and is_one_slide(slides[0])
+    places = [slide_path(text) for text in slides]
+    one = len(places) == 1 and is_one_slide(places[0])
     if job.region is not None and region_file is not None:
         raise WrongUsage("expected --region or --region-file, got both; leave one out")
     asked = "--region" if job.region is not None else "--region-file" if region_file is not None else ""
     if asked and not one:
         raise WrongUsage(f"expected one slide for {asked}, got many; scan that slide alone")
+    if job.output is None and any(isinstance(place, SlideUrl) for place in places):
+        note(f"results of slides at an address go to the current folder, {Path.cwd()}; choose another with --output")
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:
         if not one:
-            scan_many(slides, job, engines, picture=picture, as_json=as_json)
+            scan_many(places, job, engines, picture=picture, as_json=as_json)
             return
         with ExitStack() as opened:
             at_hand = AtHand(engines=engines)

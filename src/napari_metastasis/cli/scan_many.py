@@ -9,6 +9,7 @@ import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_slides, stop_on_interrupt
 from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.slide_address import SlidePath
 from napari_metastasis.workflows.scan_job import ScanJob
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["scan_many"]
 
 
-def scan_many(paths: list[Path], job: ScanJob, engines: EngineCache, *, picture: bool, as_json: bool) -> None:
+def scan_many(paths: list[SlidePath], job: ScanJob, engines: EngineCache, *, picture: bool, as_json: bool) -> None:
     """Scan all slides that paths stand for, and print a table of them, or one JSON object.
 
     Parameters
