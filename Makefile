@@ -69,7 +69,7 @@ quick: env lint  ## The linters and one room's tests (make quick ROOM=lesions), 
 
 .PHONY: fuzz
 fuzz: env  ## Damage files of every kind at random, for an hour, and read them: other inputs each time (MINUTES=5 make fuzz)
-	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES)
+	PYTHONPATH=$(CURDIR)/tests/helpers $(BIN)/python tests/fuzz/run.py --minutes $(MINUTES)
 
 .PHONY: lint
 lint: env  ## Style, the order of the rooms, napari's manifest

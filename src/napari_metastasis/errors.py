@@ -25,6 +25,7 @@ __all__ = [
     "MissingDependencyError",
     "MissingPixelSizeError",
     "ModelError",
+    "NetworkError",
     "NotASlideError",
     "PassWarning",
     "PatchDatasetError",
@@ -88,6 +89,10 @@ class NotASlideError(SlideError, ValueError):
 
 class CorruptSlideError(SlideError, OSError):
     """The file is a slide, but parts of it are missing or damaged."""
+
+
+class NetworkError(SlideError, ConnectionError):
+    """A slide behind a network cannot be reached, or not any more."""
 
 
 class MissingPixelSizeError(SlideError, ValueError):

@@ -75,7 +75,7 @@ def test_a_click_shows_label_and_macro_and_another_slide_takes_them_away(window,
 
 
 def test_an_enormous_macro_says_why_it_is_not_shown(window, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(associated, "_MOST_PX", 100_000)
+    monkeypatch.setattr(associated, "MOST_PX", 100_000)
     window.open(write_labelled(tmp_path / "labelled.tif"))
     click(window.workspace.microscope.bar.label)
     dialog = dialog_of(window)

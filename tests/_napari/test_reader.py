@@ -18,9 +18,10 @@ from qtpy.QtCore import Qt
 
 from napari_metastasis import slides
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
-from napari_metastasis._napari.reader import SUFFIXES, napari_get_reader, read_slides
+from napari_metastasis._napari.reader import may_be_slide, napari_get_reader, read_slides
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis.errors import MissingPixelSizeError, SlideError
+from napari_metastasis.slide_suffixes import SLIDE_SUFFIXES
 
 MANIFEST = Path(__file__).parents[2] / "src" / "napari_metastasis" / "napari.yaml"
 
@@ -35,7 +36,7 @@ def without_mpp(tmp_path: Path) -> Path:
 def test_manifest_names_what_the_reader_takes() -> None:
     manifest = PluginManifest.from_file(MANIFEST)
     patterns = {pattern for reader in manifest.contributions.readers for pattern in reader.filename_patterns}
-    assert patterns == {f"*{suffix}" for suffix in SUFFIXES}
+    assert patterns == {f"*{suffix}" for suffix in SLIDE_SUFFIXES}
     assert manifest.name == "napari-metastasis"
     for command in manifest.contributions.commands:
         module, name = command.python_name.split(":")
@@ -44,7 +45,7 @@ def test_manifest_names_what_the_reader_takes() -> None:
     assert yaml.safe_load(link.read_text()) == yaml.safe_load(MANIFEST.read_text())
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.czi", "notes.txt", "tif", "a.svs.zip"])
+@pytest.mark.parametrize("name", ["a.png", "a.lif", "notes.txt", "tif", "a.svs.zip"])
 def test_other_files_are_left_alone(name: str) -> None:
     assert napari_get_reader(name) is None
     assert napari_get_reader(["slide.svs", name]) is None
@@ -54,6 +55,15 @@ def test_folder_needs_dicom(tmp_path: Path) -> None:
     assert napari_get_reader(str(tmp_path)) is None
     (tmp_path / "1.dcm").touch()
     assert napari_get_reader(str(tmp_path)) is read_slides
+
+
+@pytest.mark.parametrize("name", ["a.czi", "a.ome.zarr", "a.isyntax", "a.vsi", "a.zarr.zip"])
+def test_slides_are_known_by_their_names_and_others_of_that_name_left_alone(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.mkdir() if name.endswith(".zarr") else path.write_bytes(b"no slide" * 99)
+    assert may_be_slide(path)
+    # Programs for other images write CZI and OME-Zarr, too; a VSI file without its folder is told to be one.
+    assert (napari_get_reader(str(path)) is read_slides) == (name in {"a.isyntax", "a.vsi"})
 
 
 def test_no_slide_is_one_clear_line(tmp_path: Path, without_mpp: Path) -> None:

@@ -12,6 +12,7 @@ from cut_texts import cut_texts
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
 from qtpy.QtWidgets import QApplication, QMenu
+from slide_server import serving
 
 from napari_metastasis._napari import slide_widget, workspace
 from napari_metastasis._napari.compat import canvas_size, napari_docks, window_of
@@ -24,6 +25,7 @@ from napari_metastasis.annotations import Correction, Corrections
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Size
 from napari_metastasis.lesions import LesionRow
+from napari_metastasis.slide_address import SlideUrl
 from napari_metastasis.slides import write_pyramid
 
 pytestmark = pytest.mark.gui
@@ -163,10 +165,10 @@ def test_an_open_slide_is_not_opened_twice(house, make_disc: Callable, monkeypat
     assert [one.session.slide.name for one in house.workspace.controllers] == ["first", "second", "third"]
 
 
-def drop(window, *paths: Path) -> None:
+def drop(window, *paths: Path | SlideUrl) -> None:
     """Drop files on the canvas, as a file manager does."""
     mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    mime.setUrls([QUrl(path.url) if isinstance(path, SlideUrl) else QUrl.fromLocalFile(str(path)) for path in paths])
     target = window.viewer.window._qt_viewer
     held = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
     # Qt drops on what the mouse was dragged over.
@@ -290,6 +292,25 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
     tools.trigger()
     assert not any(dock.isVisible() for dock in docks)
     np.testing.assert_allclose(house.viewer.canvas.background_color[:3], 1)
+
+
+def test_an_address_is_dropped_opened_and_listed_as_a_file_is(house, make_disc: Callable) -> None:
+    path, _ = make_disc(0.5, "remote")
+    with serving() as server:
+        server.files["b/remote.tif"] = path
+        address = SlideUrl(f"{server.url}/b/remote.tif")
+        drop(house, address)
+        house.until(lambda: len(house.workspace.controllers) == 1)
+        (controller,) = house.workspace.controllers
+        house.until(lambda: controller.session.tissue is not None)
+        assert controller.session.slide.path == address
+        assert seen(house) == ["remote"]
+        assert recent_slides()[0] == house.workspace.recent[0] == address
+        # It is open already: once is enough.
+        drop(house, address)
+        assert house.workspace.opened(address) is controller
+        house.workspace.close_slide(controller)
+        house.until(lambda: not house.workspace.controllers)
 
 
 def test_the_slides_opened_last_come_first(tmp_path: Path) -> None:

@@ -139,8 +139,9 @@ def test_an_error_may_say_itself_how_a_window_puts_it(tmp_path: Path) -> None:
     assert caught.value.for_window.startswith("broken.svs is not a slide that can be read. Choose an SVS,")
     with pytest.raises(SlideError) as caught:
         open_slide(tmp_path)
-    assert caught.value.for_window.endswith("holds no slide that can be read. Choose an SVS, NDPI, SCN, MRXS, DICOM or "
-                                            "pyramidal TIFF file.")  # fmt: skip
+    assert caught.value.for_window.endswith(
+        "holds no slide that can be read. Choose an SVS, NDPI, SCN, MRXS, CZI, DICOM, OME-Zarr or pyramidal TIFF file."
+    )
 
 
 def test_the_note_on_exchanged_colours_names_the_windows_switch() -> None:

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -21,6 +22,10 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from czi_files import JPEG_XR, ZSTD, Tile, czi_bytes, halved, tiles_of, write_czi
+from dicom_slides import read_volume, split, write_slide
+from isyntax_files import low_band_shape, write_isyntax
+from ome_zarr_files import write_ome_zarr
 from PIL import Image
 from safetensors.torch import save
 
@@ -138,6 +143,30 @@ def _zip(folder: Path) -> None:
             archive.writestr(f"{label}/a.png", picture.getvalue())
 
 
+def _czi(folder: Path) -> None:
+    tiles = [
+        Tile(PIXELS[:100, :100], -7, 9, scene=0, compression=JPEG_XR),
+        Tile(PIXELS[:100, 100:], 93, 9, scene=0, compression=ZSTD),
+        Tile(PIXELS[100:], 0, 300, scene=1),
+        *tiles_of(halved(PIXELS[:100]), 64, corner=(-7, 9), downsample=2, scene=0),
+    ]
+    label = czi_bytes([Tile(PIXELS[:30, :40], 0, 0)])
+    write_czi(folder / "a.czi", tiles, attachments={"Label": ("CZI", label)})
+
+
+def _dicom(folder: Path) -> None:
+    write_slide(folder, [PIXELS], mpp=0.5, tile_px=64)
+    for number, part in enumerate(split(read_volume(folder), 2)):
+        part.save_as(folder / f"part{number}.dcm")
+    (folder / "level0.dcm").unlink()
+
+
+def _isyntax(folder: Path) -> None:
+    low_band = np.kron(PIXELS[:16, :16, 0], np.ones((8, 8), np.uint8))
+    assert low_band.shape == low_band_shape(300, 200)
+    write_isyntax(folder / "a.isyntax", 300, 200, low_band, label=PIXELS[:30, :40])
+
+
 def _class_folders(folder: Path) -> None:
     for label in (0, 1):
         (folder / "p" / str(label)).mkdir(parents=True)
@@ -153,6 +182,20 @@ def _slide(name: str) -> Callable[[Path], None]:
                 slide.read_level(number, Region(0, 0, min(300, size.width), min(300, size.height)))
 
     return read
+
+
+def _ome_zarr(version: str, **options) -> Callable[[Path], object]:
+    return lambda folder: write_ome_zarr(
+        folder / "a.ome.zarr", PIXELS, version=version, chunk_px=64, levels=2, **options
+    )
+
+
+def _zipped_ome_zarr(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        path = write_ome_zarr(Path(place) / "a.ome.zarr", PIXELS, chunk_px=64, levels=2)
+        with zipfile.ZipFile(folder / "a.ome.zarr.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for one in sorted(path.rglob("*")):
+                archive.write(one, one.relative_to(path).as_posix())
 
 
 def _mask(name: str) -> Callable[[Path], None]:
@@ -366,6 +409,13 @@ KINDS: dict[str, Kind] = {
         lambda folder: _tiff(folder / "a.tif", PIXELS // 16 * 16, tile=(64, 64), photometric="rgb", compression="lzw"),
         _slide("a.tif"),
     ),
+    "czi slide": Kind(_czi, _slide("a.czi")),
+    "dicom slide": Kind(_dicom, _slide("")),
+    "isyntax slide": Kind(_isyntax, _slide("a.isyntax")),
+    "ome-zarr": Kind(_ome_zarr("0.5", chunk_channels=3), _slide("a.ome.zarr")),
+    "ome-zarr 0.4": Kind(_ome_zarr("0.4"), _slide("a.ome.zarr")),
+    "sharded ome-zarr": Kind(_ome_zarr("0.5", shards=(3, 128, 128)), _slide("a.ome.zarr")),
+    "zipped ome-zarr": Kind(_zipped_ome_zarr, _slide("a.ome.zarr.zip")),
     "picture": Kind(lambda folder: Image.fromarray(PIXELS).save(folder / "a.png"), _slide("a.png")),
     "tiff mask": Kind(
         lambda folder: _tiff(folder / "a.tif", MASK, MASK[::2, ::2], tile=(64, 64), compression="lzw"), _mask("a.tif")

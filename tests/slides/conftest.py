@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from drawn import draw_picture
 
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import write_pyramid
@@ -16,19 +17,9 @@ SIZE = Size(1501, 1103)
 MPP = 0.243
 
 
-def draw(size: Size = SIZE, seed: int = 7) -> npt.NDArray[np.uint8]:
-    """Return a picture with detail at every scale on a light ground."""
-    rng = np.random.default_rng(seed)
-    picture = np.full((*size.shape, 3), 235, np.int16)
-    for cell in (4, 32, 128):
-        coarse = rng.integers(-40, 20, (size.height // cell + 1, size.width // cell + 1, 3))
-        picture += np.kron(coarse, np.ones((cell, cell, 1), np.int16)).astype(np.int16)[: size.height, : size.width]
-    return np.clip(picture, 0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="session")
 def picture() -> npt.NDArray[np.uint8]:
-    return draw()
+    return draw_picture(SIZE)
 
 
 @pytest.fixture(scope="session")

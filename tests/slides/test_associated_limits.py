@@ -48,7 +48,7 @@ def test_both_readers_refuse_alike(shared_data, monkeypatch):
         with open_slide(path, backend=backend) as slide:
             assert slide.associated_images["macro"].shape == (431, 1280, 3)
             with monkeypatch.context() as patch:
-                patch.setattr(associated, "_MOST_PX", 431 * 1280 - 1)
+                patch.setattr(associated, "MOST_PX", 431 * 1280 - 1)
                 with pytest.raises(CorruptSlideError, match="got 1280 x 431 px"):
                     slide.associated_images["macro"]
                 assert slide.associated_images["label"].ndim == 3

@@ -87,6 +87,9 @@ class TestFinding:
             "a.tif",
             "deep/er/c.ndpi",
             "deep/1.2.3/x.dcm",
+            "e.czi",
+            "f.isyntax",
+            "g.vsi",
             # None of these is a slide.
             "notes.txt",
             "a_mask.tif",
@@ -94,12 +97,13 @@ class TestFinding:
             "picture.png",
             "a.metastasis/overview.tif",
             ".hidden/d.svs",
+            "_g_/stack1/frame_t.tif",
         )
         assert not is_one_slide(tmp_path)
         found = find_slides([tmp_path])
-        names = ["a.tif", "b.svs", "deep/1.2.3", "deep/er/c.ndpi"]
+        names = ["a.tif", "b.svs", "deep/1.2.3", "deep/er/c.ndpi", "e.czi", "f.isyntax", "g.vsi"]
         assert [slide.path.relative_to(tmp_path).as_posix() for slide in found] == names
-        assert [slide.name for slide in found] == ["a", "b", "1.2.3", "c"]
+        assert [slide.name for slide in found] == ["a", "b", "1.2.3", "c", "e", "f", "g"]
 
     def test_slides_and_dicom_files_in_one_folder_are_many(self, tmp_path):
         touch(tmp_path, "a.svs", "b.dcm")

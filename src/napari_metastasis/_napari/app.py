@@ -15,6 +15,7 @@ from napari_metastasis._napari.slide_widget import choose_slides
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.errors import SlideError
+from napari_metastasis.slide_address import SlidePath
 from napari_metastasis.stopping import taken_as_interrupt
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def make_viewer(*, show: bool = True) -> Viewer:
     return viewer
 
 
-def view(paths: Iterable[str | Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
+def view(paths: Iterable[str | SlidePath], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
     """Open napari with the panel, show slides, and return when the window is closed.
 
     Parameters

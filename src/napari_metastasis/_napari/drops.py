@@ -6,7 +6,6 @@ There is no question which plugin should read them, and what is open already is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject
@@ -14,6 +13,7 @@ from qtpy.QtGui import QDropEvent
 
 from napari_metastasis._napari.compat import drop_targets, take_chosen_files
 from napari_metastasis._napari.reader import may_be_slide
+from napari_metastasis.slide_address import SlidePath, slide_path
 
 if TYPE_CHECKING:
     from napari_metastasis._napari.workspace import Workspace
@@ -37,9 +37,9 @@ class SlideDrops(QObject):
             target.installEventFilter(self)
         take_chosen_files(workspace.viewer, self._take)
 
-    def _take(self, paths: Sequence[str | Path]) -> bool:
+    def _take(self, paths: Sequence[str | SlidePath]) -> bool:
         """Open files where every one may be a slide; return whether they are."""
-        taken = bool(paths) and all(may_be_slide(Path(path)) for path in paths)
+        taken = bool(paths) and all(may_be_slide(slide_path(path)) for path in paths)
         if taken:
             self._workspace.open(paths, or_picture=True)
         return taken
@@ -50,8 +50,8 @@ class SlideDrops(QObject):
             return bool(super().eventFilter(watched, event))
         dropped = event.mimeData()
         urls = [] if dropped is None else dropped.urls()
-        paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
-        if len(paths) < len(urls) or not self._take(paths):
+        places = [slide_path(url.toLocalFile() if url.isLocalFile() else url.url()) for url in urls]
+        if not self._take(places):
             return bool(super().eventFilter(watched, event))
         event.acceptProposedAction()
         return True

@@ -8,9 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_metastasis.errors import SlideError
 from napari_metastasis.memory_file import change_memory, memory_entries, memory_path, read_memory
 
 if TYPE_CHECKING:
+    from napari_metastasis.slide_address import SlidePath
     from napari_metastasis.slides import Slide
 
 __all__ = ["PixelSizes", "default_pixel_sizes", "open_remembered"]
@@ -36,7 +38,7 @@ class PixelSizes:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def recall(self, slide: Path) -> float | None:
+    def recall(self, slide: SlidePath) -> float | None:
         """Return the µm per level-0 pixel that were entered for a slide; ``None`` where none were."""
         from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 
@@ -47,7 +49,7 @@ class PixelSizes:
             return None
         return float(found)
 
-    def remember(self, slide: Path, mpp: float) -> None:
+    def remember(self, slide: SlidePath, mpp: float) -> None:
         """Keep what was entered for a slide; where it cannot be written, it is asked for again."""
         key = _known_as(slide)
         if key is None:
@@ -60,18 +62,18 @@ class PixelSizes:
         change_memory(self._path, latest)
 
 
-def _known_as(slide: Path) -> str | None:
+def _known_as(slide: SlidePath) -> str | None:
     """Return a slide's fingerprint; ``None`` where the file cannot be read, as opening it tells."""
-    from napari_metastasis.slides.fingerprints import files_of, fingerprint
+    from napari_metastasis.slides.fingerprints import content_fingerprint
 
     try:
-        return fingerprint(files_of(slide, slide))
-    except OSError:
+        return content_fingerprint(slide, slide)
+    except (OSError, SlideError):
         return None
 
 
 def open_remembered(
-    path: Path, mpp: float | None = None, *, entered: bool = False, swap_red_blue: bool = False
+    path: SlidePath, mpp: float | None = None, *, entered: bool = False, swap_red_blue: bool = False
 ) -> Slide:
     """Open a slide with the pixel size that was entered for it before, unless another is given now.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QCoreApplication, QThread, QTimer
 
 from napari_metastasis.errors import MetastasisError, MissingPixelSizeError, SlideError
+from napari_metastasis.slide_address import SlidePath, SlideUrl
+from napari_metastasis.slide_suffixes import FOLDER_SUFFIXES, SHARED_SUFFIXES, slide_suffix
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -18,26 +20,20 @@ if TYPE_CHECKING:
     from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis._napari.workspace import Workspace
 
-__all__ = ["SUFFIXES", "is_picture", "may_be_slide", "napari_get_reader", "open_sample", "read_slides"]
+__all__ = ["is_picture", "may_be_slide", "napari_get_reader", "open_sample", "read_slides"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 
 #: npe2's way to say that reading went well and there is nothing to add.
 _NOTHING: list[LayerData] = [(None,)]  # type: ignore[list-item]
 
-#: Suffixes of the slide formats that are read; the manifest names the same.
-SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".qptiff", ".dcm"}
-)
-
-#: Suffixes that other images have, too.
-_SHARED = frozenset({".tif", ".tiff"})
-
 
 def napari_get_reader(
     path: str | Sequence[str] | None = None,
 ) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return the reader where every path is a slide, else ``None``: a TIFF is looked into, of others the name says it.
+    """Return the reader where every path is a slide, else ``None``.
+
+    What other images are called as well, such as a TIFF, is looked into; of others the name says it.
 
     The command palette lists it as a command, without a path: then it asks for slides.
     """
@@ -63,7 +59,7 @@ def is_picture(path: Path) -> bool:
     from napari_metastasis.errors import FluorescenceError, NotASlideError
     from napari_metastasis.slides import open_slide
 
-    if path.suffix.lower() not in _SHARED or not path.is_file():
+    if slide_suffix(path.name) not in SHARED_SUFFIXES or not path.exists():
         return False
     try:
         open_slide(path).close()
@@ -75,11 +71,14 @@ def is_picture(path: Path) -> bool:
     return False
 
 
-def may_be_slide(path: Path) -> bool:
-    """Return whether a path may be a slide, by its name."""
+def may_be_slide(path: SlidePath) -> bool:
+    """Return whether a path or an address may be a slide, by its name."""
+    suffix = slide_suffix(path.name)
+    if isinstance(path, SlideUrl):
+        return bool(suffix)
     if path.is_dir():
-        return any(path.glob("*.dcm"))
-    return path.suffix.lower() in SUFFIXES
+        return suffix in FOLDER_SUFFIXES or any(path.glob("*.dcm"))
+    return bool(suffix) and suffix not in FOLDER_SUFFIXES
 
 
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:

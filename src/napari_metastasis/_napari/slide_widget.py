@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
 from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import Folded, form_layout, length_text
-from napari_metastasis._napari.reader import SUFFIXES
 from napari_metastasis._napari.stained_layer import VIEW_TITLES
 from napari_metastasis._napari.workspace import Workspace
+from napari_metastasis.slide_suffixes import FOLDER_SUFFIXES, SLIDE_SUFFIXES
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -38,7 +38,7 @@ __all__ = ["SlideWidget", "choose_slides"]
 
 def choose_slides(viewer: Viewer, parent: QWidget | None = None) -> None:
     """Ask for slide files and open them."""
-    patterns = " ".join(f"*{suffix}" for suffix in sorted(SUFFIXES))
+    patterns = " ".join(f"*{suffix}" for suffix in sorted(SLIDE_SUFFIXES - FOLDER_SUFFIXES))
     names, _ = QFileDialog.getOpenFileNames(
         parent or window_of(viewer), "Open slide", "", f"Whole-slide images ({patterns});;All files (*)"
     )
@@ -73,7 +73,7 @@ class SlideWidget(Part):
 
     def _build(self, layout: QVBoxLayout) -> None:
         self.open_button = QPushButton("Open slide…")
-        self.open_button.setToolTip("Open a whole-slide image: SVS, NDPI, SCN, MRXS, DICOM, pyramidal TIFF …")
+        self.open_button.setToolTip("Open a whole-slide image: SVS, NDPI, SCN, MRXS, CZI, DICOM, pyramidal TIFF …")
         self.open_button.clicked.connect(lambda: choose_slides(self._viewer, self))
         self.sample_button = QPushButton("Sample")
         self.sample_button.setToolTip("Open the synthetic sample slide, to try everything out")

@@ -41,6 +41,7 @@ from napari_metastasis._napari.view_state import ViewState
 from napari_metastasis._napari.window_keys import WindowKeys
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
+from napari_metastasis.slide_address import SlidePath, SlideUrl, slide_path
 from napari_metastasis.workflows.engine_cache import EngineCache
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ KEYS = {
 _THRESHOLD_STEP = 0.05
 
 
-def _place_of(path: Path) -> Path:
+def _place_of(path: SlidePath) -> SlidePath:
     """Return a slide's file under its own name, in the folder that its results lie in, whichever way leads there."""
+    if isinstance(path, SlideUrl):
+        return path
     return path.parent.resolve() / path.name
 
 
@@ -120,7 +123,7 @@ class Workspace(QObject):
         self.current: SlideController | None = None
         self._shown: SlideController | None = None
         self.finds_mitoses = False
-        self.recent: tuple[Path, ...] = ()
+        self.recent: tuple[SlidePath, ...] = ()
         self.flight = Flight(viewer, self)
         self.reviewer = ReviewerName(self)
         self.retrainer = Retrainer(self)
@@ -173,7 +176,7 @@ class Workspace(QObject):
 
     def open(
         self,
-        paths: Iterable[str | Path],
+        paths: Iterable[str | SlidePath],
         mpp: float | None = None,
         *,
         swap_red_blue: bool = False,
@@ -185,7 +188,7 @@ class Workspace(QObject):
         Parameters
         ----------
         paths
-            Slide files.
+            Slide files, and addresses of slides.
         mpp
             Micrometres per level-0 pixel, where the files do not say.
         swap_red_blue
@@ -196,17 +199,17 @@ class Workspace(QObject):
             Whether a TIFF that is no slide is shown by napari itself, as any other image.
         """
         how: dict[str, Any] = {"swap_red_blue": swap_red_blue, "entered": entered, "or_picture": or_picture}
-        batch: list[Path] = []
-        for path in map(Path, paths):
+        batch: list[SlidePath] = []
+        for path in map(slide_path, paths):
             shown = self.opened(path) if mpp is None and not swap_red_blue else None
             if shown is None:
-                self._open(partial(Path, path), mpp, batch=batch, **how)
+                self._open(partial(slide_path, path), mpp, batch=batch, **how)
             else:
                 # Two of one slide would write to one result.
                 batch.append(path)
                 self.show(shown)
 
-    def opened(self, path: Path) -> SlideController | None:
+    def opened(self, path: SlidePath) -> SlideController | None:
         """Return the slide of a file that is open already; ``None`` where it is not."""
         place = _place_of(path)
         return next((one for one in self.controllers if _place_of(one.session.slide.path) == place), None)
@@ -223,16 +226,16 @@ class Workspace(QObject):
 
     def _open(
         self,
-        find: Callable[[], Path],
+        find: Callable[[], SlidePath],
         mpp: float | None,
         *,
-        batch: list[Path],
+        batch: list[SlidePath],
         swap_red_blue: bool = False,
         or_picture: bool = False,
         entered: bool = False,
     ) -> None:
-        found: list[Path] = []
-        listed: list[Path] = []
+        found: list[SlidePath] = []
+        listed: list[SlidePath] = []
 
         def show(slide: Any) -> None:
             if slide is None:
@@ -251,7 +254,7 @@ class Workspace(QObject):
 
         def work(_: ShouldStop) -> Any:
             found.append(find())
-            if or_picture and is_picture(found[0]):
+            if or_picture and isinstance(found[0], Path) and is_picture(found[0]):
                 return None
             slide = open_remembered(found[0], mpp, entered=entered, swap_red_blue=swap_red_blue)
             listed.extend(remember_slide(found[0]))
@@ -270,7 +273,7 @@ class Workspace(QObject):
         del self._opening[worker]
         self.opening_changed.emit(len(self._opening))
 
-    def _on_open_failed(self, error: BaseException, found: list[Path], *, swap_red_blue: bool) -> None:
+    def _on_open_failed(self, error: BaseException, found: list[SlidePath], *, swap_red_blue: bool) -> None:
         if isinstance(error, MissingPixelSizeError) and found:
             self.ask_pixel_size(found[0], swap_red_blue=swap_red_blue)
             return
@@ -295,7 +298,7 @@ class Workspace(QObject):
         else:
             self.say_failure(line)
 
-    def _list_recent(self, latest: Iterable[Path], others: Iterable[Path]) -> None:
+    def _list_recent(self, latest: Iterable[SlidePath], others: Iterable[SlidePath]) -> None:
         """Join two lists: of slides that were opened together, each list may lack the other one."""
         self.recent = tuple(dict.fromkeys((*latest, *others)))[:MOST_RECENT]
 
@@ -317,7 +320,7 @@ class Workspace(QObject):
         if controller.layers.slide in self.viewer.layers:
             self.viewer.layers.remove(controller.layers.slide)
 
-    def ask_pixel_size(self, path: Path, *, known: float | None = None, swap_red_blue: bool = False) -> None:
+    def ask_pixel_size(self, path: SlidePath, *, known: float | None = None, swap_red_blue: bool = False) -> None:
         """Ask for the size of a slide's pixels, then open it with that.
 
         Parameters
@@ -335,7 +338,7 @@ class Workspace(QObject):
         self._dialog = dialog
         dialog.open()  # not exec(): the window goes on
 
-    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool, entered: bool = False) -> None:
+    def reopen(self, path: SlidePath, mpp: float | None, *, swap_red_blue: bool, entered: bool = False) -> None:
         """Open a slide otherwise than it is open now; see :meth:`open`."""
         for controller in [controller for controller in self.controllers if controller.session.slide.path == path]:
             self.viewer.layers.remove(controller.layers.slide)

@@ -22,6 +22,8 @@ from napari_metastasis.cli import (
     sample,
     scan,
     segment,
+    slides,
+    slides_convert,
     stage,
     train,
     view,
@@ -37,7 +39,7 @@ _NAME = "napari-metastasis"
 #: Exit status after Ctrl-C, as shells know it; typer's, too.
 _INTERRUPTED = 130
 #: Commands, and options of other commands, that go on where they were stopped.
-_RESUMABLE = {"demo", "scan", "retrain", "segment", "train", "--cohort", "--camelyon16"}
+_RESUMABLE = {"convert", "demo", "scan", "retrain", "segment", "train", "--cohort", "--camelyon16"}
 
 app = typer.Typer(
     name=_NAME,
@@ -56,6 +58,8 @@ app.command("retrain")(retrain.retrain)
 app.command("stage")(stage.stage)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+slides.app.command("convert")(slides_convert.convert)
+app.add_typer(slides.app, name="slides")
 app.add_typer(sample.app, name="sample")
 app.command("demo")(demo.demo)
 

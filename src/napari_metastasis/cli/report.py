@@ -11,6 +11,7 @@ import typer
 from napari_metastasis.cli.console import note, say
 from napari_metastasis.cli.options import WrongUsage
 from napari_metastasis.errors import StorageError, one_of_many
+from napari_metastasis.slide_address import SlidePath, slide_path
 
 __all__ = ["report"]
 
@@ -21,7 +22,7 @@ def report(
         typer.Argument(help="Result folders that 'scan' wrote, or folders that hold such ('*.metastasis')."),
     ],
     slide: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="PATH", help="Where the slide lies now, if it was moved; of several results, the folder with them."
         ),
@@ -37,12 +38,13 @@ def report(
     found = [one for place in results for one in find_results(place) or [place]]
     if slide is not None and len(found) > 1 and not os.path.isdir(slide):
         raise WrongUsage(f"expected the folder of the slides as --slide of {len(found)} results, got {slide}; give it")
-    written = [_write(folder, slide) for folder in dict.fromkeys(found)]
+    lies = None if slide is None else slide_path(slide)
+    written = [_write(folder, lies) for folder in dict.fromkeys(found)]
     if not all(written):
         raise typer.Exit(1)
 
 
-def _write(folder: Path, slide: Path | None) -> bool:
+def _write(folder: Path, slide: SlidePath | None) -> bool:
     """Write the report of one result, or say why not; return whether it was written."""
     from napari_metastasis.workflows.report import results_inside, write_report
 

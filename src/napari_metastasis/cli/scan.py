@@ -21,6 +21,7 @@ from napari_metastasis.settings import (
     ScanSettings,
     TissueSettings,
 )
+from napari_metastasis.slide_address import SlideUrl, slide_path
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ __all__ = [
 _ALONE = ClusterSettings()
 
 #: What every command that looks at slides takes.
+#: Text, and not paths, which would take a slash out of an address.
 Slides = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        help="The slide: a file, or a folder with the DICOM files of one. Or many: several of them, folders of "
-        "slides (masks are left out), CSV files that list slides (columns: slide or path, mpp, swap_red_blue).",
+        help="The slide: a file, an OME-Zarr, a folder with the DICOM files of one, or an address (https://…, s3://…) "
+        "of a TIFF or an OME-Zarr. Or many: several of them, folders of slides (masks are left out), CSV files that "
+        "list slides (columns: slide or path, mpp, swap_red_blue).",
     ),
 ]
 PixelSize = Annotated[
@@ -106,7 +109,8 @@ def scan(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Result folder; by default '<slide name>.metastasis' beside the slide. Of many slides the folder that "
+            help="Result folder; by default '<slide name>.metastasis' beside the slide, or of a slide at an address in "
+            "the current folder. Of many slides the folder that "
             "holds theirs, summary.csv and index.html, which else go to the current folder; an earlier summary is "
             "written anew."
         ),
@@ -128,7 +132,7 @@ def scan(
     index; those that cannot be scanned are named at the end, and the exit status is 1.
     """
     job = ScanJob(
-        slide=slides[0],
+        slide=slide_path(slides[0]),
         mpp=mpp,
         swap_red_blue=swap_red_blue,
         model=model,
@@ -144,7 +148,7 @@ def scan(
 
 
 def scan_all(
-    slides: list[Path],
+    slides: list[str],
     job: ScanJob,
     *,
     picture: bool,
@@ -174,7 +178,8 @@ def scan_all(
     from napari_metastasis.workflows.report import is_one_slide, write_picture
     from napari_metastasis.workflows.scan import EngineCache
 
-    one = len(slides) == 1 and is_one_slide(slides[0])
+    places = [slide_path(text) for text in slides]
+    one = len(places) == 1 and is_one_slide(places[0])
     if job.region is not None and region_file is not None:
         raise WrongUsage("expected --region or --region-file, got both; leave one out")
     asked = "--region" if job.region is not None else "--region-file" if region_file is not None else ""
@@ -185,10 +190,12 @@ def scan_all(
             "expected many slides for --workers or --scheduler, got one; leave the option out, or name the slide in a "
             "CSV file: a large one is scanned in parts"
         )
+    if job.output is None and any(isinstance(place, SlideUrl) for place in places):
+        note(f"results of slides at an address go to the current folder, {Path.cwd()}; choose another with --output")
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:
         if not one:
-            scan_many(slides, job, engines, cluster=cluster, picture=picture, as_json=as_json)
+            scan_many(places, job, engines, cluster=cluster, picture=picture, as_json=as_json)
             return
         with ExitStack() as opened:
             at_hand = AtHand(engines=engines)

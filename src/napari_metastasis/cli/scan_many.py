@@ -12,6 +12,7 @@ from napari_metastasis.cli.cluster import opened_cluster
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_slides, stop_on_interrupt
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import ClusterSettings
+from napari_metastasis.slide_address import SlidePath
 from napari_metastasis.workflows.scan_job import ScanJob
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ __all__ = ["scan_many"]
 
 
 def scan_many(
-    paths: list[Path], job: ScanJob, engines: EngineCache, *, cluster: ClusterSettings, picture: bool, as_json: bool
+    paths: list[SlidePath],
+    job: ScanJob,
+    engines: EngineCache,
+    *,
+    cluster: ClusterSettings,
+    picture: bool,
+    as_json: bool,
 ) -> None:
     """Scan all slides that paths stand for, and print a table of them, or one JSON object.
 
@@ -52,8 +59,8 @@ def scan_many(
 
     slides = find_slides(paths, mpp=job.mpp, swap_red_blue=job.swap_red_blue)
     summary = SummaryFiles(Path.cwd() if job.output is None else job.output)
-    done: dict[Path, SlideSummary] = {}
-    found: dict[Path, dict[str, Any]] = {}
+    done: dict[SlidePath, SlideSummary] = {}
+    found: dict[SlidePath, dict[str, Any]] = {}
     count = f"{len(slides)} {'slide' if len(slides) == 1 else 'slides'}"
     try:
         with ExitStack() as opened:

@@ -11,6 +11,7 @@ from napari_metastasis.cli.options import with_settings
 from napari_metastasis.cli.scan import AsJson, Picture, PixelSize, Slides, SwapRedBlue, scan_all, with_tissue
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, SegmentSettings, TissueSettings
+from napari_metastasis.slide_address import slide_path
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
 __all__ = ["segment"]
@@ -53,7 +54,7 @@ def segment(
     """
     request = PassRequest(task="segment", settings=SegmentSettings(segment=True), model=segmenter)
     job = ScanJob(
-        slide=slides[0],
+        slide=slide_path(slides[0]),
         mpp=mpp,
         swap_red_blue=swap_red_blue,
         model=DEFAULT_MODEL,

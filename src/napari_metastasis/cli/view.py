@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from napari_metastasis.cli.options import WrongUsage
 from napari_metastasis.errors import DisplayError, MissingDependencyError, MissingPixelSizeError
+from napari_metastasis.slide_address import SlidePath, slide_path
 
 __all__ = ["open_window", "view"]
 
 
 def view(
-    slides: Annotated[list[Path] | None, typer.Argument(help="Slides to open.", show_default=False)] = None,
+    slides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Slides to open: files, folders or addresses (https://…, s3://…).", show_default=False),
+    ] = None,
     mpp: Annotated[
         float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where a slide does not state it.")
     ] = None,
@@ -25,10 +29,10 @@ def view(
     """Open napari with the Metastasis panel, on slides if any are given."""
     if mpp is not None and not slides:
         raise WrongUsage("expected slides for --mpp, got none; name them, or set the pixel size in the window")
-    open_window(slides or [], mpp, swap_red_blue=swap_red_blue)
+    open_window([slide_path(text) for text in slides or ()], mpp, swap_red_blue=swap_red_blue)
 
 
-def open_window(slides: list[Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
+def open_window(slides: Sequence[SlidePath], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
     """Show slides in the program's window until it is closed.
 
     Raises

@@ -15,6 +15,7 @@ from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
 from napari_metastasis.cohorts.reference import OutlineReference, TumourReference
 from napari_metastasis.cohorts.survey import SlideHeader, SlideSurvey
 from napari_metastasis.errors import AnnotationError, MetastasisError, MissingPixelSizeError, one_of_many
+from napari_metastasis.slide_address import real_place
 
 __all__ = ["CohortProblem", "check_cohort", "check_points", "check_split"]
 
@@ -132,7 +133,7 @@ def check_split(cohort: Cohort, split: Split, surveys: Mapping[CohortSlide, Slid
 def _identity(survey: SlideSurvey) -> str:
     """Return what no other slide has: its fingerprint, or its path where it cannot be opened."""
     header = survey.header
-    return header.fingerprint if isinstance(header, SlideHeader) else os.path.realpath(survey.slide.path)
+    return header.fingerprint if isinstance(header, SlideHeader) else real_place(survey.slide.path)
 
 
 def _unclear(survey: SlideSurvey) -> str:
@@ -214,7 +215,7 @@ def _repeated(surveys: Sequence[SlideSurvey]) -> Iterator[CohortProblem]:
             listing = ", ".join(f"{slide.path} ({slide.split})" for slide in slides)
             yield CohortProblem(slides[0].name, f"expected every slide once, got the same one as {listing}; keep one")
     for name, slides in names.items():
-        paths = {os.path.realpath(slide.path) for slide in slides}
+        paths = {real_place(slide.path) for slide in slides}
         if len(paths) > 1:
             listing = ", ".join(str(slide.path) for slide in slides)
             yield CohortProblem(name, f"expected every slide to have its own name, got {listing}; rename all but one")

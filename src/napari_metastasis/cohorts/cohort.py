@@ -14,6 +14,7 @@ from napari_metastasis.cohorts.cohort_slide import SPLITS, Cohort, CohortSlide, 
 from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.errors import CohortError, StorageError, brief, first_line
 from napari_metastasis.plain_csv import CsvRow, read_csv
+from napari_metastasis.slide_address import SlidePath, SlideUrl, slide_path
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import atomic_text, holds_control_characters, home_path, plain_cell, text_of_cell
@@ -123,6 +124,9 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
         # The same path, which no spreadsheet takes for a formula.
         return path if plain_cell(path) == path else f"./{path}"
 
+    def listed(slide: SlidePath) -> str:
+        return slide.url if isinstance(slide, SlideUrl) else beside(slide)
+
     slides = tuple(slides)
     # The last column only where it says something: most files need none, and a run knows its cohort by the text.
     columns = _COLUMNS if any(slide.swap_red_blue for slide in slides) else _COLUMNS[:-1]
@@ -135,7 +139,7 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
             exhaustive = "yes" if slide.exhaustive else "no"
             swap = "yes" if slide.swap_red_blue else "no"
             known = slide.split, plain_cell(slide.patient or ""), plain_cell(slide.node or ""), tumour, mpp, exhaustive
-            rows.writerow((beside(slide.path), beside(slide.annotation), *known, swap)[: len(columns)])
+            rows.writerow((listed(slide.path), beside(slide.annotation), *known, swap)[: len(columns)])
 
 
 def _read_file(path: Path) -> tuple[CohortSlide, ...]:
@@ -182,7 +186,9 @@ def _row(names: list[str], row: CsvRow, path: Path) -> CohortSlide:
         raise CohortError(f"expected the path of a slide {where}, got none; add it")
     if split.casefold() not in SPLITS:
         raise CohortError(f"expected a split of {', '.join(SPLITS)} {where}, got {brief(split)}; choose one of them")
-    target = _beside(path, cells["slide"], "slide", where)
+    target = slide_path(cells["slide"])
+    if not isinstance(target, SlideUrl):
+        target = _beside(path, cells["slide"], "slide", where)
     return CohortSlide(
         name=slide_name(target),
         path=target,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from napari_metastasis.slide_address import SlidePath
+
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LayoutName", "LeftOutSlide", "Split"]
 
 Split = Literal["train", "validation", "test"]
@@ -23,7 +25,7 @@ class CohortSlide:
     name
         What result files are named after: the file's name without its suffix.
     path
-        The slide.
+        The slide: a file, a folder or an address.
     annotation
         Outlines (ASAP XML, GeoJSON) or a mask, or where mitoses are looked for points (the same, CSV, MIDOG's JSON);
         ``None`` for a slide without any.
@@ -43,7 +45,7 @@ class CohortSlide:
     """
 
     name: str
-    path: Path
+    path: SlidePath
     annotation: Path | None = None
     split: Split = "train"
     patient: str | None = None

@@ -25,11 +25,14 @@ from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_N
 from napari_metastasis.cohorts.cohort_slide import Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.errors import CohortError, NotASlideError
 from napari_metastasis.plain_csv import read_csv
+from napari_metastasis.slide_suffixes import FOLDER_SUFFIXES, SLIDE_SUFFIXES, slide_suffix
 from napari_metastasis.slides.dicom_folder import dicom_files
+from napari_metastasis.slides.naming import pixels_beside
 
 __all__ = ["holds_dicom", "read_layout", "slides_below"]
 
-_SLIDES = frozenset({".tif", ".tiff", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".qptiff"})
+#: A DICOM file is one of several of a slide, whose folder is looked for.
+_SLIDES = SLIDE_SUFFIXES - FOLDER_SUFFIXES - {".dcm"}
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 #: Annotations, the most exact first: outlines know more than masks, and a pyramid more than a picture.
 _ANNOTATIONS = (".xml", ".geojson", ".geojson.gz", ".json", ".json.gz", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -100,10 +103,15 @@ def _files(root: Path) -> Iterator[Path]:
             inside.clear()
             continue
         seen.add(real)
+        # What lies there are the pixels of one slide, in files that may be called as slides are.
+        of_vsi = {pixels_beside(Path(name)).name for name in names if name.casefold().endswith(".vsi")}
         inside[:] = sorted(
             name
             for name in inside
-            if not name.startswith(".") and not name.endswith((".metastasis", ".zarr")) and not holds_tissue_masks(name)
+            if not name.startswith(".")
+            and not name.endswith((".metastasis", ".zarr"))
+            and not holds_tissue_masks(name)
+            and name not in of_vsi
         )
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
@@ -114,7 +122,7 @@ def slides_below(root: Path) -> list[Path]:
     Masks are left out, and so are results and hidden folders.
     """
     files = sorted(_files(root))
-    slides = [path for path in files if path.suffix.casefold() in _SLIDES and not _is_mask(path, root)]
+    slides = [path for path in files if slide_suffix(path.name) in _SLIDES and not _is_mask(path, root)]
     folders = {path.parent for path in files if _may_be_dicom(path)}
     return sorted([*slides, *(folder for folder in folders if holds_dicom(folder))])
 
@@ -146,11 +154,11 @@ def _is_mask(path: Path, root: Path) -> bool:
 
 
 def _is_slide(path: Path, root: Path) -> bool:
-    suffix = path.suffix.casefold()
-    if suffix not in _SLIDES | _PICTURES or _is_mask(path, root):
+    is_slide = slide_suffix(path.name) in _SLIDES
+    if not (is_slide or path.suffix.casefold() in _PICTURES) or _is_mask(path, root):
         return False
     # Pictures lie about in every folder; slides are those that lie where images are expected.
-    return suffix in _SLIDES or not _IMAGE_FOLDERS.isdisjoint(_folders(path, root))
+    return is_slide or not _IMAGE_FOLDERS.isdisjoint(_folders(path, root))
 
 
 def _is_annotation(path: Path, root: Path) -> bool:
@@ -206,6 +214,7 @@ def _camelyon16(slide: CohortSlide, root: Path, reference: dict[str, str]) -> Co
     name = slide.name.casefold()
     match = _CAMELYON16_NAME.fullmatch(name)
     kind = match.group(1) if match else ""
+    assert isinstance(slide.path, Path)
     folders = frozenset(_folders(slide.path, root))
     if kind == "test" and slide.split == "train":
         slide = replace(slide, split="test")

@@ -52,6 +52,23 @@ class SlideSettings(SettingsGroup):
         minimum=1,
         maximum=64,
     )
+    network_timeout_s: float = setting(
+        30.0,
+        "How long a server may say nothing of a slide at an address; a proxy that wakes it up needs some seconds.",
+        unit="s",
+        minimum=0.1,
+        maximum=600.0,
+    )
+    network_tries: int = setting(
+        5, "How often a request is made that a server is too busy for, or that breaks off.", minimum=1, maximum=20
+    )
+    network_wait_s: float = setting(
+        0.25,
+        "Pause before the second try, doubled before each further one: 4 s in all, in which a server restarts.",
+        unit="s",
+        minimum=0.0,
+        maximum=60.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_metastasis.slide_address import SlidePath, SlideUrl, results_place, slide_path
 from napari_metastasis.slides.fingerprints import earlier_fingerprint, fingerprint
 from napari_metastasis.slides.opening import open_slide
 from napari_metastasis.slides.slide import Slide
@@ -11,11 +12,15 @@ from napari_metastasis.slides.writer import write_pyramid
 
 __all__ = [
     "Slide",
+    "SlidePath",
+    "SlideUrl",
     "TissueMask",
     "earlier_fingerprint",
     "fingerprint",
     "open_slide",
     "reading_threads",
+    "results_place",
+    "slide_path",
     "tissue_mask",
     "write_pyramid",
 ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from napari_metastasis.errors import CorruptSlideError
 from napari_metastasis.geometry import Size
 
-__all__ = ["check_associated"]
+__all__ = ["MOST_PX", "check_associated"]
 
 #: Pixels of the largest one that is decoded: scanners write some millions, a damaged file may claim a gigapixel.
-_MOST_PX = 1 << 26
+MOST_PX = 1 << 26
 
 
 def check_associated(name: str, size: Size, file: str) -> None:
@@ -28,8 +28,8 @@ def check_associated(name: str, size: Size, file: str) -> None:
     CorruptSlideError
         If it is too large.
     """
-    if size.area > _MOST_PX:
+    if size.area > MOST_PX:
         raise CorruptSlideError(
-            f"expected a {name} image of at most {_MOST_PX:,} px in {file}, got {size.width} x {size.height} px; "
+            f"expected a {name} image of at most {MOST_PX:,} px in {file}, got {size.width} x {size.height} px; "
             "the slide itself can be used; look at this image with the scanner's program"
         )

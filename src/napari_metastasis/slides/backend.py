@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_metastasis.errors import NotASlideError
 from napari_metastasis.geometry import Region, Size
 
-__all__ = ["Backend", "Metadata", "PixelSize", "StoredLevel", "UInt8Array"]
+__all__ = ["Backend", "Metadata", "PixelSize", "StoredLevel", "UInt8Array", "UnsupportedDialectError"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
 
+class UnsupportedDialectError(NotASlideError):
+    """A reader has no way to show this file of a kind that it takes; another reader may have one."""
+
+
 @dataclass(frozen=True, slots=True)
 class PixelSize:
-    """The resolution that a file states, in µm per level-0 pixel along x and y."""
+    """The resolution that a file states, in µm per level-0 pixel along x and y.
+
+    Attributes
+    ----------
+    x, y
+        µm per pixel.
+    source
+        Where the file states it, for a person.
+    """
 
     x: float
     y: float
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,14 +47,14 @@ class TileCache:
         nbytes
             Their size, where it is known before they are decoded.
         """
-        tile = self._held(key)
+        tile = self.held(key)
         if tile is not None:
             return tile
         if nbytes <= self._large_bytes:
-            return self._kept(key, decode())
+            return self.keep(key, decode())
         with self._decoding:
-            tile = self._held(key)
-            return self._kept(key, decode()) if tile is None else tile
+            tile = self.held(key)
+            return self.keep(key, decode()) if tile is None else tile
 
     def forget(self) -> None:
         """Drop the tiles in memory; those on the disk, which took long to decode, stay."""
@@ -67,12 +67,14 @@ class TileCache:
             self._memory.clear()
             self._disk.clear()
 
-    def _held(self, key: Hashable) -> UInt8Array | None:
+    def held(self, key: Hashable) -> UInt8Array | None:
+        """Return the tile of ``key``; ``None`` where it has to be decoded."""
         with self._lock:
             tile = self._memory.get(key)
             return self._disk.get(key) if tile is None else tile
 
-    def _kept(self, key: Hashable, tile: UInt8Array) -> UInt8Array:
+    def keep(self, key: Hashable, tile: UInt8Array) -> UInt8Array:
+        """Keep a tile that was decoded, and return it."""
         large = tile.nbytes > self._large_bytes
         if large:
             tile = _spooled(tile)

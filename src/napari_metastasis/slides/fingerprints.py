@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,18 @@ from typing import Any
 import numpy as np
 import tifffile
 
-__all__ = ["earlier_fingerprint", "files_of", "fingerprint"]
+from napari_metastasis.errors import CorruptSlideError, NetworkError
+from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slide_address import SlidePath, SlideUrl
+from napari_metastasis.slides.lifetime import ByteSource, PositionedFile
+from napari_metastasis.slides.naming import pixels_beside
+from napari_metastasis.slides.network import Network
+from napari_metastasis.slides.ngff import find_image, multiscale_of, read_node
+from napari_metastasis.slides.ome_zarr_level import OmeZarrLevel
+from napari_metastasis.slides.remote_file import REQUESTS_AT_ONCE, RemoteFile, SourceReader
+from napari_metastasis.slides.zarr_files import ZarrFiles, open_zarr_files
+
+__all__ = ["content_fingerprint", "earlier_fingerprint", "files_of", "fingerprint"]
 
 _MIB = 1 << 20
 #: Files up to this size are read whole.
@@ -23,6 +38,16 @@ _PIECES, _PIECE_BYTES = 64, 1 << 14
 #: Pages whose tables are read; a stack of more is told apart by these.
 _PAGES = 256
 _TIFF_BEGINS = (b"II", b"MM")
+#: Of an OME-Zarr, chunks whose lengths are asked for, and those of the coarsest level that are read.
+_CHUNKS, _COARSE_CHUNKS = 32, 16
+#: A coarse chunk may be that long; others are no sample but a download.
+_MOST_CHUNK_BYTES = 1 << 25
+_DEFAULTS = SlideSettings()
+
+#: What tifffile raises on damaged headers.
+_PARSING_ERRORS = (
+    tifffile.TiffFileError, struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError, CorruptSlideError,
+)  # fmt: skip
 
 
 def files_of(path: Path, file: Path) -> tuple[Path, ...]:
@@ -37,9 +62,41 @@ def files_of(path: Path, file: Path) -> tuple[Path, ...]:
     """
     if path.is_dir():
         return _inside(path)
-    # MIRAX keeps its pixels in a folder of the same name.
-    beside = file.with_suffix("")
-    return (file, *_inside(beside)) if file.suffix.lower() == ".mrxs" and beside.is_dir() else (file,)
+    # MIRAX keeps its pixels in a folder of the same name, VSI in folders of one.
+    suffix, beside = file.suffix.lower(), file.with_suffix("")
+    if suffix == ".vsi":
+        return (file, *sorted(path for path in pixels_beside(file).rglob("*") if path.is_file()))
+    return (file, *_inside(beside)) if suffix == ".mrxs" and beside.is_dir() else (file,)
+
+
+def content_fingerprint(path: SlidePath, file: SlidePath, settings: SlideSettings = _DEFAULTS) -> str:
+    """Return what tells a slide's content from others', wherever it lies: a copy has the same.
+
+    Parameters
+    ----------
+    path
+        What a user opened: a file, a folder or an address.
+    file
+        What a library opens.
+    settings
+        How a network is waited for.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read, or the network fails.
+    NotASlideError
+        If nothing lies at an address.
+    """
+    hierarchy = open_zarr_files(file, settings) if isinstance(file, SlideUrl) or file.exists() else None
+    if hierarchy is not None:
+        with closing(hierarchy):
+            return _zarr_fingerprint(hierarchy)
+    if isinstance(file, SlideUrl):
+        with closing(RemoteFile(Network(file, settings), capacity_bytes=settings.cache_mib << 18)) as source:
+            return _fingerprint([source])
+    assert isinstance(path, Path)
+    return fingerprint(files_of(path, file))
 
 
 def fingerprint(files: Sequence[Path]) -> str:
@@ -57,19 +114,54 @@ def fingerprint(files: Sequence[Path]) -> str:
     OSError
         If one cannot be read.
     """
+    with ExitStack() as opened:
+        return _fingerprint([opened.enter_context(closing(PositionedFile(file))) for file in files])
+
+
+def _fingerprint(files: Sequence[ByteSource]) -> str:
     digest = hashlib.sha256()
-    sizes = [file.stat().st_size for file in files]
+    sizes = [file.size for file in files]
     digest.update(repr(sizes).encode())
     for file, pieces in _sampled(files, sizes):
-        with file.open("rb") as stream:
-            for start, count in pieces:
-                stream.seek(start)
-                digest.update(stream.read(count))
+        inside = [(start, min(count, file.size - start)) for start, count in pieces if start < file.size]
+        file.expect(inside)
+        for start, count in inside:
+            digest.update(file.read(start, count))
     # Of files that were read whole, the tables were too.
     for file in files if sum(sizes) > _WHOLE_BYTES else ():
         for table in _tables(file):
             digest.update(np.asarray(table, dtype="<u8").tobytes())
     return digest.hexdigest()
+
+
+def _zarr_fingerprint(files: ZarrFiles) -> str:
+    """Return a SHA-256 over an OME-Zarr: all descriptions, lengths of a sample of chunks, and the coarsest level."""
+    digest = hashlib.sha256()
+    images, _ = find_image(files)
+    for path, node in images.items():
+        scales = multiscale_of(node.attributes, files.name)
+        levels = []
+        for own in (f"{path}/{level}" if path else level for level in scales.paths):
+            found = read_node(files, own, inside=node)
+            if found is not None and found.array is not None:
+                levels.append(OmeZarrLevel.of(files, own, found.array, scales.axes))
+                digest.update(repr((own, levels[-1].array.layout)).encode())
+        digest.update(json.dumps([path, node.attributes], sort_keys=True).encode())
+        if not levels:
+            continue
+        first, last = max(levels, key=_area), min(levels, key=_area)
+        step = max(1, first.grid.count // _CHUNKS)
+        sample = [first.array.key(first.chunks_of(index)[0]) for index in range(0, first.grid.count, step)]
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE if files.is_remote else 1) as pool:
+            digest.update(repr(list(pool.map(files.size, dict.fromkeys(sample)))).encode())
+        coarse = (last.array.key(at) for index in range(last.grid.count) for at in last.chunks_of(index))
+        for key in list(dict.fromkeys(coarse))[:_COARSE_CHUNKS]:
+            digest.update(files.read(key, most_bytes=_MOST_CHUNK_BYTES) or b"")
+    return digest.hexdigest()
+
+
+def _area(level: OmeZarrLevel) -> int:
+    return level.size.area
 
 
 def earlier_fingerprint(file: Path) -> str:
@@ -96,7 +188,7 @@ def _inside(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.iterdir() if path.is_file()))
 
 
-def _sampled(files: Sequence[Path], sizes: Sequence[int]) -> Iterator[tuple[Path, list[tuple[int, int]]]]:
+def _sampled(files: Sequence[ByteSource], sizes: Sequence[int]) -> Iterator[tuple[ByteSource, list[tuple[int, int]]]]:
     """Yield every file with the pieces of it that are read: (first byte, bytes)."""
     total = sum(sizes)
     if total <= _WHOLE_BYTES:
@@ -114,16 +206,17 @@ def _sampled(files: Sequence[Path], sizes: Sequence[int]) -> Iterator[tuple[Path
     yield from zip(files, pieces, strict=True)
 
 
-def _tables(file: Path) -> Iterator[Any]:
+def _tables(file: ByteSource) -> Iterator[Any]:
     """Yield where the tiles of a TIFF's pages lie, and how long they are; nothing of other files."""
-    with file.open("rb") as stream:
-        if stream.read(2) not in _TIFF_BEGINS:
-            return
+    if file.read(0, 2) not in _TIFF_BEGINS:
+        return
     try:
-        with tifffile.TiffFile(file) as tiff:
+        with tifffile.TiffFile(io.BufferedReader(SourceReader(file))) as tiff:
             for page in tiff.pages[:_PAGES]:
                 yield page.dataoffsets
                 yield page.databytecounts
-    except (tifffile.TiffFileError, struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError):
+    except NetworkError:
+        raise
+    except _PARSING_ERRORS:
         # Damaged, or no TIFF after all: whoever reads the pixels says so.
         return

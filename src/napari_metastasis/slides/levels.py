@@ -19,7 +19,7 @@ from napari_metastasis.slides.pyramid import snapped_downsamples
 from napari_metastasis.slides.resample import resample
 from napari_metastasis.slides.tiff_tiles import TiffTiles
 
-__all__ = ["LevelTiles", "resembles", "shrinks_alike"]
+__all__ = ["LevelTiles", "on_edge", "resembles", "shrinks_alike"]
 
 #: Sides shrink alike to within this share or two pixels.
 _ASPECT_TOLERANCE = 0.01
@@ -59,7 +59,7 @@ def resembles(larger: TiffTiles, smaller: TiffTiles) -> bool:
         coarse = _blocks(there)
         if coarse.std() < _BLANK:
             continue
-        fine = _blocks(resample(partial(_on_edge, larger.read, larger.size), square, scale))
+        fine = _blocks(resample(partial(on_edge, larger.read, larger.size), square, scale))
         if _same(fine, coarse):
             return True
         unlike += 1
@@ -86,7 +86,7 @@ def _squares(image: TiffTiles, side: int) -> Iterator[Region]:
         yield Region(left, top, wide, high)
 
 
-def _on_edge(read: Callable[[Region], UInt8Array], size: Size, region: Region) -> UInt8Array:
+def on_edge(read: Callable[[Region], UInt8Array], size: Size, region: Region) -> UInt8Array:
     """Return the pixels of a region; past the image, those of its edge."""
     inside = region.intersection(Region.of(size))
     if inside.is_empty:
@@ -174,4 +174,4 @@ class LevelTiles:
 
     def _drawn(self, finer: int, level: int, region: Region) -> UInt8Array:
         other, ratio = self._levels[finer].size, self._downsamples[level] / self._downsamples[finer]
-        return resample(lambda part: _on_edge(partial(self.read, finer), other, part), region, ratio)
+        return resample(lambda part: on_edge(partial(self.read, finer), other, part), region, ratio)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from napari_metastasis.errors import CorruptSlideError, SlideError
 
-__all__ = ["Gate", "PositionedFile"]
+__all__ = ["ByteSource", "Gate", "PositionedFile"]
 
 
 class Gate:
@@ -58,6 +59,30 @@ class Gate:
         return first
 
 
+class ByteSource(Protocol):
+    """Bytes by position, from many threads: a file of this machine, or one behind a network."""
+
+    #: For a person.
+    name: str
+    #: In bytes.
+    size: int
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return ``count`` bytes from ``offset``.
+
+        Raises
+        ------
+        CorruptSlideError
+            If the file ends before, or cannot be read.
+        """
+
+    def expect(self, pieces: Iterable[tuple[int, int]]) -> None:
+        """Hear what is read next: (offset, count) of each piece."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class PositionedFile:
     """Bytes of a file by position, from many threads and without a shared cursor."""
 
@@ -88,6 +113,9 @@ class PositionedFile:
                 "copy the slide again from its source"
             )
         return data
+
+    def expect(self, pieces: Iterable[tuple[int, int]]) -> None:
+        """Do nothing: the system reads ahead by itself."""
 
     def _read(self, offset: int, count: int) -> bytes:
         if hasattr(os, "pread"):

@@ -54,11 +54,19 @@ def number(text: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def plausible(x: float | None, y: float | None) -> PixelSize | None:
-    """Return the pixel size, or ``None`` where either number cannot be one of a slide."""
+def plausible(x: float | None, y: float | None, source: str = "") -> PixelSize | None:
+    """Return the pixel size, or ``None`` where either number cannot be one of a slide.
+
+    Parameters
+    ----------
+    x, y
+        µm per pixel.
+    source
+        Where the file states it.
+    """
     if x is None or y is None or not (MIN_MPP <= x <= MAX_MPP and MIN_MPP <= y <= MAX_MPP):
         return None
-    return PixelSize(x, y)
+    return PixelSize(x, y, source)
 
 
 def xml_root(text: str) -> Element | None:
@@ -92,7 +100,7 @@ def resolution_pixel_size(x: object, y: object, unit: int) -> PixelSize | None:
     um = _UM_PER_TIFF_UNIT.get(unit)
     if um is None:
         return None
-    return plausible(_um_per_pixel(x, um), _um_per_pixel(y, um))
+    return plausible(_um_per_pixel(x, um), _um_per_pixel(y, um), "TIFF resolution")
 
 
 def _um_per_pixel(resolution: object, um: float) -> float | None:
@@ -124,7 +132,7 @@ def _ome_size_of(pixels: Element) -> PixelSize | None:
         value = number(pixels.get(f"PhysicalSize{axis}"))
         um = _UM_PER_OME_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         sizes.append(None if value is None or um is None else value * um)
-    return plausible(sizes[0], sizes[1])
+    return plausible(sizes[0], sizes[1], "OME-XML")
 
 
 def ome_objective_power(root: Element) -> float | None:
@@ -141,7 +149,7 @@ def philips_pixel_size(description: str) -> PixelSize | None:
         r'Name="DICOM_PIXEL_SPACING"[^>]*>\s*(?:"|&quot;)([\d.eE+-]+)(?:"|&quot;)\s+(?:"|&quot;)([\d.eE+-]+)',
         description,
     )
-    found = [plausible(_mm(column), _mm(row)) for row, column in spacings]
+    found = [plausible(_mm(column), _mm(row), "DICOM_PIXEL_SPACING") for row, column in spacings]
     known = [size for size in found if size is not None]
     return min(known, key=lambda size: size.x) if known else None
 
@@ -165,7 +173,9 @@ def scn_scan(root: Element, *, width: int, height: int) -> tuple[PixelSize | Non
             continue
         across, down = number(view.get("sizeX")), number(view.get("sizeY"))
         size = plausible(
-            None if across is None else across / 1000 / width, None if down is None else down / 1000 / height
+            None if across is None else across / 1000 / width,
+            None if down is None else down / 1000 / height,
+            "view of the SCN description",
         )
         objective = parts.get("objective")
         return size, None if objective is None else number(objective.text)

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from napari_metastasis.errors import (
     FluorescenceError,
+    MissingDependencyError,
     MissingPixelSizeError,
     NotASlideError,
     SettingsError,
+    SlideError,
 )
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import SlideSettings
-from napari_metastasis.slides.backend import Backend, UInt8Array
+from napari_metastasis.slide_address import SlidePath, SlideUrl, slide_path
+from napari_metastasis.slide_suffixes import CHOOSE
+from napari_metastasis.slides.backend import Backend, UInt8Array, UnsupportedDialectError
 from napari_metastasis.slides.dicom_folder import dicom_files
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
-from napari_metastasis.slides.openslide_backend import OpenSlideBackend, openslide_format
-from napari_metastasis.slides.picture_backend import PictureBackend, is_picture
+from napari_metastasis.slides.readers import READERS, Glance, Reader, readers_of
+from napari_metastasis.slides.remote import open_remote
 from napari_metastasis.slides.slide import Slide
 from napari_metastasis.slides.swapped import SwappedBackend
-from napari_metastasis.slides.tiff_tiles import UnsupportedTiffError
-from napari_metastasis.slides.tifffile_backend import TifffileBackend
+from napari_metastasis.slides.zarr_files import is_zarr
 
-__all__ = ["BackendName", "open_slide"]
-
-BackendName = Literal["auto", "tifffile", "openslide"]
+__all__ = ["check_brightfield", "open_backend", "open_slide", "pixel_size", "slide_file"]
 
 _DEFAULTS = SlideSettings()
-
-_TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-#: Tiles of Ventana and Trestle overlap and have to be stitched, and Leica's regions lie on a collection, whose pixels
-#: outlines are drawn in: OpenSlide does both, a plain TIFF reader does not.
-_SAFER_WITH_OPENSLIDE = frozenset({"ventana", "trestle", "leica"})
 
 #: Pixels are taken as square up to this difference between x and y; one number then serves both.
 _MAX_ANISOTROPY = 0.02
@@ -51,11 +45,11 @@ _DARK_SHARE, _LIGHT_SHARE = 0.5, 0.005
 
 
 def open_slide(
-    path: str | Path,
+    path: str | SlidePath,
     mpp: float | None = None,
     settings: SlideSettings = _DEFAULTS,
     *,
-    backend: BackendName = "auto",
+    backend: str = "auto",
     swap_red_blue: bool = False,
 ) -> Slide:
     """Open a whole-slide image.
@@ -63,13 +57,15 @@ def open_slide(
     Parameters
     ----------
     path
-        A slide file, or a folder with the DICOM files of one slide.
+        A slide file, a folder with the DICOM files of one slide, an OME-Zarr (a folder, or one .zip file), or the
+        address of a TIFF or an OME-Zarr (https://…, s3://…).
     mpp
         Micrometres per level-0 pixel; needed where the file states none; it overrides the file's.
     settings
         Size of cache, chunks and thumbnail.
     backend
-        Library that reads; ``auto`` takes tifffile for TIFF in its dialects, and OpenSlide for the rest.
+        Library that reads, by its name in :data:`~napari_metastasis.slides.readers.READERS`; ``auto`` takes the one
+        that fits best.
     swap_red_blue
         Whether the file holds red and blue in each other's place, and they are put right.
 
@@ -88,28 +84,32 @@ def open_slide(
         If the file states no pixel size, or one that differs along x and y, and ``mpp`` is not given.
     FluorescenceError
         If the image is no brightfield image.
+    NetworkError
+        If a slide at an address cannot be reached.
+    MissingDependencyError
+        If the library that reads the file, or what reads addresses, is not installed.
     SettingsError
         If ``mpp`` cannot be the pixel size of a slide, or there is no such backend.
     """
-    path = Path(path)
-    if backend not in ("auto", "tifffile", "openslide"):
-        raise SettingsError(f"expected backend to be auto, tifffile or openslide, got {backend!r}; choose one of them")
+    path = slide_path(path)
+    if backend not in (names := ("auto", *(reader.name for reader in READERS))):
+        raise SettingsError(f"expected backend to be one of {', '.join(names)}, got {backend!r}; choose one of them")
     if mpp is not None and not (math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP):
         raise SettingsError(
             f"expected a pixel size between {MIN_MPP:g} and {MAX_MPP:g} µm, got {mpp:g}; "
             "look it up in the scanner's settings (0.25 is usual at 40x, 0.5 at 20x)"
         )
-    file = _file_of(path)
-    reader = _open_backend(file, backend, settings)
+    file = slide_file(path)
+    reader = open_backend(file, backend, settings)
     if swap_red_blue:
         reader = SwappedBackend(reader)
     try:
-        _check_brightfield(reader, path.name)
+        check_brightfield(reader, path.name)
         return Slide(
             path,
             reader,
             file=file,
-            mpp=_pixel_size(reader, path.name) if mpp is None else float(mpp),
+            mpp=pixel_size(reader, path.name) if mpp is None else float(mpp),
             mpp_supplied=mpp is not None,
             swapped=swap_red_blue,
             settings=settings,
@@ -120,15 +120,25 @@ def open_slide(
         raise
 
 
-def _reopen(path: Path, mpp: float | None, settings: SlideSettings, backend: BackendName, swapped: bool) -> Slide:
+def _reopen(path: SlidePath, mpp: float | None, settings: SlideSettings, backend: str, swapped: bool) -> Slide:
     return open_slide(path, mpp, settings, backend=backend, swap_red_blue=swapped)
 
 
-def _file_of(path: Path) -> Path:
-    """Return the file to open, or say why there is none."""
-    remedy = "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
+def slide_file(path: SlidePath) -> SlidePath:
+    """Return what a reader opens: a file, the folder of a format that is one, or an address.
+
+    Raises
+    ------
+    NotASlideError
+        If there is none.
+    """
+    if isinstance(path, SlideUrl):
+        return path
+    remedy = CHOOSE
     try:
         if path.is_dir():
+            if is_zarr(path):
+                return path
             inside = dicom_files(path)
             if inside:
                 return inside[0]
@@ -148,39 +158,69 @@ def _file_of(path: Path) -> Path:
     return path
 
 
-def _open_backend(path: Path, backend: BackendName, settings: SlideSettings) -> Backend:
-    cache_bytes = settings.cache_mib << 20
-    if backend == "openslide":
-        return OpenSlideBackend(path, cache_bytes=cache_bytes)
-    if not _is_tiff(path):
-        if backend == "tifffile":
-            raise NotASlideError(
-                f"expected a TIFF file for tifffile, got {path.name}; let the backend be chosen automatically"
-            )
-        if is_picture(path) and openslide_format(path) is None:
-            return PictureBackend(path, cache_bytes=cache_bytes)
-        return OpenSlideBackend(path, cache_bytes=cache_bytes)
-    if backend == "auto" and openslide_format(path) in _SAFER_WITH_OPENSLIDE:
-        return OpenSlideBackend(path, cache_bytes=cache_bytes)
-    try:
-        return TifffileBackend(path, cache_bytes=cache_bytes)
-    except UnsupportedTiffError:
-        if backend == "auto" and openslide_format(path) is not None:
-            return OpenSlideBackend(path, cache_bytes=cache_bytes)
-        raise
+def open_backend(path: SlidePath, backend: str, settings: SlideSettings) -> Backend:
+    """Open what :func:`slide_file` found with a reader, or with the one that fits best.
 
-
-def _is_tiff(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) in _TIFF_MAGICS
-    except OSError as error:
+    Raises
+    ------
+    SlideError, MissingDependencyError
+        As :func:`open_slide` does.
+    """
+    if isinstance(path, SlideUrl):
+        return open_remote(path, settings)
+    glance = Glance(path)
+    fitting = readers_of(glance)
+    if backend == "auto":
+        # Nothing is seen in the file: OpenSlide says so.
+        return _first_that_opens(path, fitting or [_named("openslide")], settings)
+    chosen = _named(backend)
+    if chosen.reads and chosen not in fitting:
         raise NotASlideError(
-            f"expected a slide file, but {path} cannot be read ({error.strerror}); check its permissions"
-        ) from error
+            f"expected a {chosen.reads} file for {backend}, got {path.name}; let the backend be chosen automatically"
+        )
+    return _first_that_opens(path, [chosen], settings)
 
 
-def _pixel_size(reader: Backend, name: str) -> float:
+def _named(name: str) -> Reader:
+    return next(reader for reader in READERS if reader.name == name)
+
+
+def _first_that_opens(path: Path, readers: list[Reader], settings: SlideSettings) -> Backend:
+    """Open a file with the first reader that is there and knows its dialect.
+
+    Raises
+    ------
+    MissingDependencyError
+        If a reader is not there, and none of the others opens the file.
+    SlideError
+        As the first that is there has it.
+    """
+    missing: list[MissingDependencyError] = []
+    failed: list[Exception] = []
+    for reader in readers:
+        if not reader.installed:
+            missing.append(reader.missing(path))
+            continue
+        try:
+            return reader.open(path, settings)
+        except UnsupportedDialectError as error:
+            failed.append(error)
+        except SlideError as error:
+            # A reader that is not there may have known better.
+            failed.append(error)
+            if not missing:
+                break
+    raise missing[0] if missing else failed[-1]
+
+
+def pixel_size(reader: Backend, name: str) -> float:
+    """Return the pixel size that a file states, in µm.
+
+    Raises
+    ------
+    MissingPixelSizeError
+        If it states none, or one that differs along x and y.
+    """
     stated = reader.metadata.pixel_size
     if stated is None:
         raise MissingPixelSizeError(
@@ -195,8 +235,14 @@ def _pixel_size(reader: Backend, name: str) -> float:
     return math.sqrt(stated.x * stated.y)
 
 
-def _check_brightfield(reader: Backend, name: str) -> None:
-    """Refuse fluorescence images: what the file says, or a dark background."""
+def check_brightfield(reader: Backend, name: str) -> None:
+    """Refuse fluorescence images: what the file says, or a dark background.
+
+    Raises
+    ------
+    FluorescenceError
+        If it is one.
+    """
     remedy = "choose an H&E slide"
     stated = reader.metadata.fluorescence
     if stated:

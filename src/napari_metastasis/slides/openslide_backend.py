@@ -9,16 +9,18 @@ import numpy as np
 import openslide
 import tifffile
 
-from napari_metastasis.errors import CorruptSlideError, NotASlideError
+from napari_metastasis.errors import CorruptSlideError, NotASlideError, first_line
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.slide_suffixes import CHOOSE
+from napari_metastasis.slides.apart.backend import MODULES, ApartBackend
 from napari_metastasis.slides.associated import check_associated
-from napari_metastasis.slides.backend import Metadata, PixelSize, StoredLevel, UInt8Array
+from napari_metastasis.slides.backend import Backend, Metadata, PixelSize, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
 from napari_metastasis.slides.metadata import number, plausible, scn_scan, xml_root
 from napari_metastasis.slides.tiff_tiles import compose_on_white
 
-__all__ = ["OpenSlideBackend", "openslide_format"]
+__all__ = ["OpenSlideBackend", "open_with_openslide", "openslide_format"]
 
 _FORMAT_NAMES = {
     "aperio": "Aperio SVS",
@@ -33,6 +35,10 @@ _FORMAT_NAMES = {
     "ventana": "Ventana",
     "zeiss": "Zeiss CZI",
 }
+
+#: Formats of which damaged files were seen to end the process: libdicom reads past its frames, and a CZI's subblocks
+#: without a size are divided by.
+_DEADLY = frozenset({"dicom", "zeiss"})
 
 #: Of an image beside the slide, as its properties are called.
 _SIDES = ("width", "height")
@@ -50,6 +56,27 @@ def openslide_format(path: Path) -> str | None:
         return openslide.OpenSlide.detect_format(str(path))
     except openslide.OpenSlideError:
         return None
+
+
+def open_with_openslide(path: Path, *, cache_bytes: int) -> Backend:
+    """Open a slide with OpenSlide, in a process of its own where damaged files of its format would end this one.
+
+    Raises
+    ------
+    NotASlideError
+        If OpenSlide does not know the format.
+    CorruptSlideError
+        If it does, but cannot open the file.
+    """
+    if openslide_format(path) not in _DEADLY:
+        return OpenSlideBackend(path, cache_bytes=cache_bytes)
+    return ApartBackend(
+        MODULES / "openslide.py",
+        path,
+        cache_bytes=cache_bytes,
+        name=OpenSlideBackend.name,
+        describe=lambda facts, _: _metadata(path, facts["properties"]),
+    )
 
 
 class OpenSlideBackend:
@@ -78,15 +105,11 @@ class OpenSlideBackend:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise NotASlideError(
-                f"expected a whole-slide image, got {path.name}, whose content no reader recognises; "
-                "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
-            ).in_window(
-                f"{path.name} is not a slide that can be read. Choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF "
-                "file."
-            ) from error
+                f"expected a whole-slide image, got {path.name}, whose content no reader recognises; {CHOOSE}"
+            ).in_window(f"{path.name} is not a slide that can be read. {CHOOSE[:1].upper()}{CHOOSE[1:]}.") from error
         except (openslide.OpenSlideError, OSError) as error:
             raise CorruptSlideError(
-                f"expected a complete slide, but {path.name} cannot be opened ({error}); "
+                f"expected a complete slide, but {path.name} cannot be opened ({first_line(error)}); "
                 "copy it again with all files that belong to it"
             ) from error
         # Blocks are kept composed on white; OpenSlide keeps the tiles that lie across two blocks.
@@ -105,13 +128,7 @@ class OpenSlideBackend:
             for index, dimensions in enumerate(self._slide.level_dimensions)
         )
         self._grids = tuple(TileGrid(level.size, Size(_BLOCK_PX, _BLOCK_PX)) for level in self.levels)
-        vendor = properties.get("openslide.vendor", "")
-        self.metadata = Metadata(
-            format=_FORMAT_NAMES.get(vendor, vendor or "OpenSlide"),
-            pixel_size=_pixel_size(path, vendor, properties),
-            objective_power=number(properties.get("openslide.objective-power")),
-            bounds=_bounds(properties),
-        )
+        self.metadata = _metadata(path, properties)
         self.associated: Mapping[str, Callable[[], UInt8Array]] = {
             name: lambda name=name: self._associated(name)  # type: ignore[misc]
             for name in self._slide.associated_images
@@ -136,8 +153,8 @@ class OpenSlideBackend:
             image = self._slide.read_region(corner, level, (region.width, region.height))
         except openslide.OpenSlideError as error:
             raise CorruptSlideError(
-                f"expected level {level} of {self._path.name} at {region}, but it cannot be read ({error}); "
-                "copy the slide again with all files that belong to it"
+                f"expected level {level} of {self._path.name} at {region}, but it cannot be read "
+                f"({first_line(error)}); copy the slide again with all files that belong to it"
             ) from error
         return compose_on_white(np.asarray(image), premultiplied=False)
 
@@ -160,15 +177,26 @@ class OpenSlideBackend:
             image = self._slide.associated_images[name]
         except openslide.OpenSlideError as error:
             raise CorruptSlideError(
-                f"expected the {name} image of {self._path.name}, but it cannot be read ({error}); "
+                f"expected the {name} image of {self._path.name}, but it cannot be read ({first_line(error)}); "
                 "copy the slide again with all files that belong to it"
             ) from error
         return compose_on_white(np.asarray(image.convert("RGBA")), premultiplied=False)
 
 
+def _metadata(path: Path, properties: Mapping[str, str]) -> Metadata:
+    vendor = properties.get("openslide.vendor", "")
+    return Metadata(
+        format=_FORMAT_NAMES.get(vendor, vendor or "OpenSlide"),
+        pixel_size=_pixel_size(path, vendor, properties),
+        objective_power=number(properties.get("openslide.objective-power")),
+        bounds=_bounds(properties),
+    )
+
+
 def _pixel_size(path: Path, vendor: str, properties: Mapping[str, str]) -> PixelSize | None:
     """Return the pixel size that the slide states; for Leica's, also that of its description's first region."""
-    stated = plausible(number(properties.get("openslide.mpp-x")), number(properties.get("openslide.mpp-y")))
+    across, down = (number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
+    stated = plausible(across, down, "OpenSlide's openslide.mpp-x")
     width, height = (number(properties.get(f"openslide.region[0].{side}")) for side in ("width", "height"))
     if stated is not None or vendor != "leica" or width is None or height is None:
         return stated

@@ -10,18 +10,12 @@ import numpy.typing as npt
 
 from napari_metastasis.errors import CorruptSlideError, NotASlideError, first_line
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.pictures import PictureError, decode_picture, is_png_or_jpeg
+from napari_metastasis.pictures import PictureError, decode_picture
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.tiff_tiles import MAX_PIECE_PX, compose_on_white
 
-__all__ = ["PictureBackend", "is_picture"]
-
-
-def is_picture(path: Path) -> bool:
-    """Return whether a file begins as a PNG or a JPEG does. MIRAX slides do too: ask OpenSlide first."""
-    with path.open("rb") as file:
-        return is_png_or_jpeg(file.read(8))
+__all__ = ["PictureBackend"]
 
 
 class PictureBackend:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,8 +15,9 @@ import numpy as np
 
 from napari_metastasis.geometry import LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slide_address import SlidePath, SlideUrl
 from napari_metastasis.slides.backend import Backend, UInt8Array
-from napari_metastasis.slides.fingerprints import earlier_fingerprint, files_of, fingerprint
+from napari_metastasis.slides.fingerprints import content_fingerprint, earlier_fingerprint
 from napari_metastasis.slides.lifetime import Gate
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.slides.overview import is_sampled, sampled_overview
@@ -105,7 +105,7 @@ class Slide:
     Attributes
     ----------
     path
-        The file that was opened.
+        The file, the folder or the address that was opened.
     name
         The file's name without its suffix: what result files are named after.
     mpp
@@ -132,10 +132,10 @@ class Slide:
 
     def __init__(
         self,
-        path: Path,
+        path: SlidePath,
         backend: Backend,
         *,
-        file: Path,
+        file: SlidePath,
         mpp: float,
         mpp_supplied: bool,
         swapped: bool = False,
@@ -202,11 +202,14 @@ class Slide:
     @cached_property
     def content_fingerprint(self) -> str:
         """Return what tells the slide's files from others', whichever way their colours are read."""
-        return fingerprint(files_of(self.path, self._file))
+        return content_fingerprint(self.path, self._file, self._settings)
 
     @cached_property
     def earlier_fingerprint(self) -> str:
         """Return what results of earlier versions know the slide by."""
+        # They knew files of this machine alone.
+        if isinstance(self._file, SlideUrl) or self._file.is_dir():
+            return self.fingerprint
         return self._known_as(earlier_fingerprint(self._file))
 
     def _known_as(self, of_file: str) -> str:

@@ -11,12 +11,12 @@ import tifffile
 from napari_metastasis.errors import CorruptSlideError, NotASlideError, first_line
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.pictures import check_piece, is_decoded
-from napari_metastasis.slides.backend import UInt8Array
+from napari_metastasis.slides.backend import UInt8Array, UnsupportedDialectError
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
-from napari_metastasis.slides.lifetime import PositionedFile
+from napari_metastasis.slides.lifetime import ByteSource
 
-__all__ = ["MAX_PIECE_PX", "TiffTiles", "UnsupportedTiffError", "compose_on_white"]
+__all__ = ["MAX_PIECE_PX", "TiffTiles", "compose_on_white"]
 
 #: What decoders raise on damaged data: imagecodecs' own errors are RuntimeErrors, NumPy's and zlib's are the others.
 _DECODING_ERRORS = (
@@ -41,10 +41,6 @@ _LOOKED_INTO, _WHITE = 9, 250
 
 #: Tiles, strips and pictures are decoded whole: larger ones take more memory than a slide is allowed.
 MAX_PIECE_PX = 1 << 27
-
-
-class UnsupportedTiffError(NotASlideError):
-    """tifffile has no way to read this page; OpenSlide has one, if it takes the file."""
 
 
 def compose_on_white(rgba: UInt8Array, *, premultiplied: bool) -> UInt8Array:
@@ -73,13 +69,13 @@ class TiffTiles:
     ------
     NotASlideError
         If the page is not 8 bits deep, or its samples are no colours.
-    UnsupportedTiffError
+    UnsupportedDialectError
         If its colours are stored in a way that cannot be decoded here.
     CorruptSlideError
         If the file ends before the page's last tile.
     """
 
-    def __init__(self, page: tifffile.TiffPage, file: PositionedFile, cache: TileCache) -> None:
+    def __init__(self, page: tifffile.TiffPage, file: ByteSource, cache: TileCache) -> None:
         _check_supported(page, file.name)
         self._page = page
         self._file = file
@@ -138,7 +134,18 @@ class TiffTiles:
         CorruptSlideError
             If a tile cannot be read or decoded.
         """
+        needed = [index for index, _ in self._grid.over(region) if self._cache.held((self._key, index)) is None]
+        if len(needed) > 1:
+            # Of a file behind a network, many pieces are then fetched at once.
+            self._file.expect(self._pieces(needed))
         return self._grid.assemble(region, self._tile)
+
+    def _pieces(self, indices: list[int]) -> Iterator[tuple[int, int]]:
+        """Yield where the stored pieces of tiles lie: (offset, count) of each."""
+        for plane in range(self._planes):
+            for index in indices:
+                at = index + plane * self._grid.count
+                yield int(self._offsets[at]), int(self._counts[at])
 
     def _tile(self, index: int, tile: Region) -> UInt8Array:
         nbytes = tile.width * tile.height * self._samples
@@ -231,25 +238,25 @@ def _check_supported(page: tifffile.TiffPage, name: str) -> None:
             f"expected 8 bits per channel in {name}, got {page.bitspersample}; export the slide as 8-bit RGB"
         )
     if page.samplesperpixel not in (3, 4) or page.photometric not in (_MINISBLACK, _RGB, _YCBCR):
-        kind = UnsupportedTiffError if page.photometric in _SHOWN_BY_OPENSLIDE else NotASlideError
+        kind = UnsupportedDialectError if page.photometric in _SHOWN_BY_OPENSLIDE else NotASlideError
         raise kind(
             f"expected an RGB image in {name}, got {page.samplesperpixel} channels "
             f"({getattr(page.photometric, 'name', page.photometric)}); export the slide as RGB"
         )
     if not is_decoded(page):
-        raise UnsupportedTiffError(
+        raise UnsupportedDialectError(
             f"expected a compression that can be read in {name}, got "
             f"{getattr(page.compression, 'name', page.compression)}; export the slide again as JPEG"
         )
     ycbcr = page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY
     # tifffile returns the YCbCr of Aperio's older JPEG 2000 as if it were RGB.
     if page.compression == _APERIO_YCBCR or (ycbcr and page.compression not in _JPEG2000):
-        raise UnsupportedTiffError(
+        raise UnsupportedDialectError(
             f"expected RGB tiles in {name}, got YCbCr with {getattr(page.compression, 'name', page.compression)} "
             "compression; export the slide again as JPEG"
         )
     if getattr(page, "imagedepth", 1) != 1:
-        raise UnsupportedTiffError(f"expected a flat image in {name}, got a volume; export one focal plane")
+        raise UnsupportedDialectError(f"expected a flat image in {name}, got a volume; export one focal plane")
 
 
 _JPEG2000 = (33004, 33005, 34712)

@@ -15,18 +15,19 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NotASlideError
+from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NetworkError, NotASlideError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.pictures import check_pages
 from napari_metastasis.slides import metadata as dialects
 from napari_metastasis.slides.associated import check_associated
-from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
+from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array, UnsupportedDialectError
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.levels import LevelTiles, resembles, shrinks_alike
-from napari_metastasis.slides.lifetime import PositionedFile
-from napari_metastasis.slides.tiff_tiles import TiffTiles, UnsupportedTiffError
+from napari_metastasis.slides.lifetime import ByteSource, PositionedFile
+from napari_metastasis.slides.remote_file import SourceReader
+from napari_metastasis.slides.tiff_tiles import TiffTiles
 
-__all__ = ["TifffileBackend"]
+__all__ = ["TifffileBackend", "begins_as_tiff"]
 
 # tifffile logs every oddity, and Python prints logs to standard error where no logging is set up.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -36,6 +37,8 @@ _PARSING_ERRORS = (
     tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError, EOFError,
     OSError, AttributeError, AssertionError, struct.error, OverflowError, ZeroDivisionError, MemoryError, ParseError,
 )  # fmt: skip
+
+_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 #: Series of plain pages, whose levels are told by their sizes alone.
 _PLAIN_SERIES = ("generic", "uniform", "shaped", "ndpi")
@@ -62,13 +65,18 @@ class _Chosen:
     notes: tuple[str, ...]
 
 
+def begins_as_tiff(source: ByteSource) -> bool:
+    """Return whether a file begins as a TIFF does."""
+    return source.size > len(_MAGICS[0]) and source.read(0, len(_MAGICS[0])) in _MAGICS
+
+
 class TifffileBackend:
     """An open TIFF slide.
 
     Parameters
     ----------
     path
-        A file that begins like a TIFF.
+        A file that begins like a TIFF, or the source of its bytes, which is closed with the slide.
     cache_bytes
         Decoded tiles kept for neighbouring reads.
 
@@ -76,7 +84,7 @@ class TifffileBackend:
     ------
     CorruptSlideError
         If the file is cut off or its headers are damaged.
-    UnsupportedTiffError
+    UnsupportedDialectError
         If it holds nothing that tifffile can show as RGB.
     FluorescenceError
         If its image is grey, or states a filter set.
@@ -84,18 +92,19 @@ class TifffileBackend:
 
     name = "tifffile"
 
-    def __init__(self, path: Path, *, cache_bytes: int) -> None:
+    def __init__(self, path: Path | ByteSource, *, cache_bytes: int) -> None:
         self._cache = TileCache(cache_bytes)
-        self._file = PositionedFile(path)
+        self._file: ByteSource = PositionedFile(path) if isinstance(path, Path) else path
         try:
             self._open(path)
         except BaseException:
             self._file.close()
             raise
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path | ByteSource) -> None:
+        reader = None if isinstance(path, Path) else SourceReader(path)
         try:
-            with tifffile.TiffFile(path) as tiff:
+            with tifffile.TiffFile(reader or path) as tiff:
                 _check_directories(tiff, path.name)
                 chosen = _choose(tiff, path.name)
                 levels, others = self._checked(chosen.levels)
@@ -108,9 +117,13 @@ class TifffileBackend:
                     )
                 notes = (*chosen.notes, *levels[0].notes, *_left_out(others, path.name))
                 self.metadata = replace(_metadata(tiff, chosen), notes=notes)
-        except (CorruptSlideError, NotASlideError, FluorescenceError):
+            if reader is not None and reader.failure is not None:
+                raise reader.failure
+        except (CorruptSlideError, NotASlideError, FluorescenceError, NetworkError):
             raise
         except _PARSING_ERRORS as error:
+            if reader is not None and reader.failure is not None:
+                raise reader.failure from error
             raise CorruptSlideError(
                 f"expected a complete TIFF file, but the headers of {path.name} cannot be read; "
                 "copy the slide again from its source"
@@ -122,7 +135,7 @@ class TifffileBackend:
 
         Raises
         ------
-        NotASlideError, UnsupportedTiffError, CorruptSlideError
+        NotASlideError, UnsupportedDialectError, CorruptSlideError
             If the largest cannot be read.
         """
         levels = [TiffTiles(pages[0], self._file, self._cache)]
@@ -262,7 +275,7 @@ def _refuse(tiff: tifffile.TiffFile, name: str) -> None:
             f"expected an H&E slide in RGB, got {channels} grey channel(s) in {name}: a fluorescence image; "
             "choose a brightfield slide, or export this one as RGB"
         )
-    raise UnsupportedTiffError(
+    raise UnsupportedDialectError(
         f"expected an RGB image in {name}, got {page.samplesperpixel} channel(s); export the slide as RGB"
     )
 
@@ -311,7 +324,9 @@ def _metadata(tiff: tifffile.TiffFile, chosen: _Chosen) -> Metadata:
     if chosen.kind == "svs":
         fields = dialects.aperio_fields(description)
         mpp = dialects.number(fields.get("MPP"))
-        return Metadata("Aperio SVS", dialects.plausible(mpp, mpp), dialects.number(fields.get("AppMag")))
+        return Metadata(
+            "Aperio SVS", dialects.plausible(mpp, mpp, "MPP of the description"), dialects.number(fields.get("AppMag"))
+        )
     if chosen.kind == "ndpi":
         power = dialects.number(page.tags.valueof(_NDPI_SOURCE_LENS))
         return Metadata("Hamamatsu NDPI", resolution, power, fluorescence=_ndpi_fluorescence(page))

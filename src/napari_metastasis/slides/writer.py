@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +24,7 @@ from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.storage import atomic_write
 
-__all__ = ["PixelSource", "write_pyramid"]
+__all__ = ["PixelSource", "check_pyramid", "halved", "level_sizes", "tile_encoder", "write_level", "write_pyramid"]
 
 #: Level-0 pixels of a region, uint8 of shape (rows, columns, 3); or an array with all of them.
 PixelSource = Callable[[Region], UInt8Array] | UInt8Array
@@ -83,9 +83,9 @@ def write_pyramid(
         If the file cannot be written.
     """
     PyramidSettings(tile_px=tile_px, compression=compression, quality=quality, threads=threads)
-    _check(mpp=mpp, size=size, tile_px=tile_px, levels=levels)
-    sizes = _level_sizes(size, tile_px=tile_px, levels=levels)
-    encode = _encoder(compression, tile_px=tile_px, quality=quality)
+    check_pyramid(mpp=mpp, size=size, tile_px=tile_px, levels=levels)
+    sizes = level_sizes(size, tile_px=tile_px, levels=levels)
+    encode = tile_encoder(compression, tile_px=tile_px, quality=quality)
     with atomic_write(path) as file, ExitStack() as stack:
         coarser: _SpilledLevel | None = None
         spilled: list[_SpilledLevel] = []
@@ -99,9 +99,9 @@ def write_pyramid(
         named = tifffile.FileHandle(file, name=Path(path).name, offset=0, size=0)
         with tifffile.TiffWriter(named, bigtiff=True) as tiff:
             tiles = _finest(source, size, tile_px, encode, pool, coarser, ahead=_TILES_AHEAD_PER_THREAD * threads)
-            _write_level(tiff, tiles, size, index=0, mpp=mpp, tile_px=tile_px, compression=compression)
+            write_level(tiff, tiles, size, index=0, mpp=mpp, tile_px=tile_px, compression=compression)
             for index, level in enumerate(spilled, start=1):
-                _write_level(
+                write_level(
                     tiff, level.encoded(), level.size, index=index, mpp=mpp, tile_px=tile_px, compression=compression
                 )
 
@@ -127,7 +127,7 @@ class _SpilledLevel:
 
     def receive(self, tile: UInt8Array, column: int, row: int, *, completes_row: bool) -> None:
         """Average a tile of the finer level in; ``completes_row`` with the last one of a row of this level."""
-        half = _halved(tile)
+        half = halved(tile)
         x, y = column * self._tile_px // 2, row % 2 * self._tile_px // 2
         self._rows[y : y + half.shape[0], x : x + half.shape[1]] = half
         if completes_row:
@@ -181,7 +181,7 @@ def _finest(
         yield waiting.popleft().result()
 
 
-def _write_level(
+def write_level(
     tiff: tifffile.TiffWriter,
     tiles: Iterator[bytes],
     size: Size,
@@ -190,7 +190,9 @@ def _write_level(
     mpp: float | None,
     tile_px: int,
     compression: str,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
+    """Write a level from its encoded tiles in reading order; ``more`` are further options of tifffile's."""
     options: dict[str, Any] = {}
     if mpp is not None:
         per_cm = _UM_PER_CM / (mpp * 2**index)
@@ -209,10 +211,11 @@ def _write_level(
         software="napari-metastasis",
         metadata=None,
         **options,
+        **(more or {}),
     )
 
 
-def _encoder(compression: str, *, tile_px: int, quality: int) -> Callable[[UInt8Array], bytes]:
+def tile_encoder(compression: str, *, tile_px: int, quality: int) -> Callable[[UInt8Array], bytes]:
     """Return a function that pads a tile of the slide's edge to full size, and encodes it."""
 
     def compress(tile: UInt8Array) -> bytes:
@@ -237,7 +240,7 @@ def _encoder(compression: str, *, tile_px: int, quality: int) -> Callable[[UInt8
     return encode
 
 
-def _halved(tile: UInt8Array) -> UInt8Array:
+def halved(tile: UInt8Array) -> UInt8Array:
     """Return the tile averaged two by two; the last row and column count twice where there is an odd one."""
     height, width, _ = tile.shape
     even = np.pad(tile, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else tile
@@ -246,14 +249,22 @@ def _halved(tile: UInt8Array) -> UInt8Array:
     return ((total + 2) >> 2).astype(np.uint8)
 
 
-def _level_sizes(size: Size, *, tile_px: int, levels: int | None) -> list[Size]:
+def level_sizes(size: Size, *, tile_px: int, levels: int | None) -> list[Size]:
+    """Return the sizes of a pyramid's levels, each half of the one before; by default down to one tile."""
     sizes = [size]
     while len(sizes) < levels if levels is not None else max(sizes[-1].width, sizes[-1].height) > tile_px:
         sizes.append(Size(-(-sizes[-1].width // 2), -(-sizes[-1].height // 2)))
     return sizes
 
 
-def _check(*, mpp: float | None, size: Size, tile_px: int, levels: int | None) -> None:
+def check_pyramid(*, mpp: float | None, size: Size, tile_px: int, levels: int | None) -> None:
+    """Refuse a pyramid that cannot be written.
+
+    Raises
+    ------
+    SettingsError
+        If a parameter is out of range.
+    """
     if mpp is not None and not MIN_MPP <= mpp <= MAX_MPP:
         raise SettingsError(
             f"expected a pixel size between {MIN_MPP:g} and {MAX_MPP:g} µm, got {mpp:g}; choose one in that range"

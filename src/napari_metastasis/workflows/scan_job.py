@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from napari_metastasis.geometry import Point, Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, PassSettings, ScanSettings, TissueSettings
+from napari_metastasis.slide_address import SlidePath
 
 if TYPE_CHECKING:
     from napari_metastasis.annotations import Annotation
@@ -57,7 +58,7 @@ class ScanJob:
     Attributes
     ----------
     slide
-        The file, or the folder with the DICOM files of one.
+        The file, the folder with the DICOM files of one, or its address.
     mpp
         µm per level-0 pixel; ``None`` takes what the slide states.
     swap_red_blue
@@ -85,7 +86,7 @@ class ScanJob:
         The part of the slide that is scanned, for another scan to take; ``None`` for the slide.
     """
 
-    slide: Path
+    slide: SlidePath
     mpp: float | None = None
     swap_red_blue: bool = False
     model: str = DEFAULT_MODEL
@@ -134,7 +135,7 @@ class ScanJob:
         x, y = math.floor(left), math.floor(top)
         return replace(self, region=Region(x, y, math.ceil(right) - x, math.ceil(bottom) - y), outlines=areas)
 
-    def on(self, slide: Path, *, mpp: float | None, swap_red_blue: bool, output: Path) -> ScanJob:
+    def on(self, slide: SlidePath, *, mpp: float | None, swap_red_blue: bool, output: Path) -> ScanJob:
         """Return the same scan of another slide."""
         asked = replace(self, region=None, outlines=(), focus=None)
         return replace(asked, slide=slide, mpp=mpp, swap_red_blue=swap_red_blue, output=output)

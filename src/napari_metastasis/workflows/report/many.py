@@ -16,7 +16,9 @@ from napari_metastasis.cohorts.cohort import CohortSlide, read_slides
 from napari_metastasis.cohorts.layouts import holds_dicom, slides_below
 from napari_metastasis.errors import CohortError, StorageError, one_of_many
 from napari_metastasis.scanning import never
+from napari_metastasis.slide_address import SlidePath, SlideUrl
 from napari_metastasis.slides.naming import slide_name
+from napari_metastasis.slides.zarr_files import is_zarr
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
 from napari_metastasis.workflows.report.write import write_picture, write_report
@@ -30,11 +32,13 @@ _LIST = ".csv"
 _SUMMARY_SHARE = 0.05
 
 
-def is_one_slide(path: Path) -> bool:
+def is_one_slide(path: SlidePath) -> bool:
     """Return whether a path stands for one slide, and not for a list or a folder of slides.
 
     What is neither is taken for a slide: whoever opens it says why it is none.
     """
+    if isinstance(path, SlideUrl) or (os.path.isdir(path) and is_zarr(path)):
+        return True
     if not os.path.isdir(path):
         return path.suffix.lower() != _LIST
     beside = [slide for slide in slides_below(path) if slide != path]
@@ -42,7 +46,7 @@ def is_one_slide(path: Path) -> bool:
 
 
 def find_slides(
-    paths: Iterable[Path], *, mpp: float | None = None, swap_red_blue: bool = False
+    paths: Iterable[SlidePath], *, mpp: float | None = None, swap_red_blue: bool = False
 ) -> tuple[CohortSlide, ...]:
     """Return the slides that paths stand for, each once: files, folders of slides, and CSV files that list slides.
 
@@ -63,9 +67,9 @@ def find_slides(
     found: dict[str, CohortSlide] = {}
     listed: dict[str, CohortSlide] = {}
     for path in paths:
-        is_list = path.suffix.lower() == _LIST and not os.path.isdir(path)
-        for slide in read_slides(path) if is_list else _slides_of(path):
-            key = os.path.abspath(slide.path)
+        is_list = isinstance(path, Path) and path.suffix.lower() == _LIST and not os.path.isdir(path)
+        for slide in _slides_of(path, is_list=is_list):
+            key = slide.path.url if isinstance(slide.path, SlideUrl) else os.path.abspath(slide.path)
             found.setdefault(key, slide)
             if is_list:
                 _check_alike(listed.setdefault(key, slide), slide)
@@ -80,8 +84,10 @@ def find_slides(
     )
 
 
-def _slides_of(path: Path) -> Iterable[CohortSlide]:
-    inside = [path] if is_one_slide(path) else slides_below(path)
+def _slides_of(path: SlidePath, *, is_list: bool) -> Iterable[CohortSlide]:
+    if isinstance(path, Path) and is_list:
+        return read_slides(path)
+    inside: Sequence[SlidePath] = [path] if isinstance(path, SlideUrl) or is_one_slide(path) else slides_below(path)
     return [CohortSlide(name=slide_name(one), path=one) for one in inside]
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_metastasis.errors import NotASlideError, SlideError
+from napari_metastasis.slide_address import SlidePath, SlideUrl, slide_path
 from napari_metastasis.slides import Slide, open_slide
 from napari_metastasis.workflows.report.result import ReportedResult
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS
@@ -14,7 +15,7 @@ from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS
 __all__ = ["open_reported_slide"]
 
 
-def open_reported_slide(result: ReportedResult, moved_to: Path | None = None) -> Slide:
+def open_reported_slide(result: ReportedResult, moved_to: SlidePath | None = None) -> Slide:
     """Return the slide that a result is of, opened as it was scanned.
 
     Parameters
@@ -31,8 +32,10 @@ def open_reported_slide(result: ReportedResult, moved_to: Path | None = None) ->
         If there is no slide, or another one than was scanned.
     """
     if moved_to is not None:
-        return _opened(_in(moved_to, result), result)
-    recorded = Path(result.slide_path)
+        return _opened(moved_to if isinstance(moved_to, SlideUrl) else _in(moved_to, result), result)
+    recorded = slide_path(result.slide_path)
+    if isinstance(recorded, SlideUrl):
+        return _opened(recorded, result)
     # Slides are moved together with the results beside them.
     places = [path for path in dict.fromkeys((recorded, *_beside(result))) if os.path.exists(path)]
     if not places:
@@ -55,7 +58,7 @@ def _beside(result: ReportedResult) -> list[Path]:
     return [one / result.file_name for one in folders]
 
 
-def _opened(path: Path, result: ReportedResult) -> Slide:
+def _opened(path: SlidePath, result: ReportedResult) -> Slide:
     slide = open_slide(path, result.mpp, swap_red_blue=result.swapped)
     try:
         known_as = (slide.fingerprint, slide.earlier_fingerprint)

@@ -20,6 +20,7 @@ from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions import SIZE_CLASSES, MitosisCount, SizeClass, SlideVerdict
 from napari_metastasis.pages import page
+from napari_metastasis.slide_address import SlidePath
 from napari_metastasis.storage import atomic_text, plain_cell, storage_errors
 from napari_metastasis.workflows.dates import moment_text
 from napari_metastasis.workflows.report.drawing import without_footer
@@ -112,14 +113,14 @@ class SlideSummary:
         Why it failed, in one line; empty where it did not.
     """
 
-    slide: Path
+    slide: SlidePath
     result: SummedResult | None = None
     report: Path | None = None
     thumbnail: str = ""
     error: str = ""
 
     @classmethod
-    def of(cls, slide: Path, written: WrittenReport) -> SlideSummary:
+    def of(cls, slide: SlidePath, written: WrittenReport) -> SlideSummary:
         """Return the summary of a slide whose report was written."""
         # Too small for scale bar and legend.
         thumbnail = "" if written.overview is None else _thumbnail(without_footer(written.overview))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_metastasis.errors import SlideError, StorageError
 from napari_metastasis.scanning import seen_values
 from napari_metastasis.settings import TissueSettings
+from napari_metastasis.slide_address import SlidePath
 from napari_metastasis.slides import Slide, tissue_mask
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.report.page import MOST_FINDINGS, ReportPictures, report_html
@@ -58,7 +59,7 @@ def report_path(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def write_report(folder: Path, *, slide: Path | None = None, now: datetime | None = None) -> WrittenReport:
+def write_report(folder: Path, *, slide: SlidePath | None = None, now: datetime | None = None) -> WrittenReport:
     """Write the report of a result folder, from the files in it and the slide.
 
     Its tables are brought up to what people said of the findings meanwhile.

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError, one_of_many
 from napari_metastasis.scanning import never
+from napari_metastasis.slide_address import results_place
 from napari_metastasis.storage import READ_ONLY, folder_gone
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.job_models import settle_job
@@ -113,8 +114,8 @@ class SlideScanner(Protocol):
 
 
 def cohort_output(folder: Path | None, slide: CohortSlide) -> Path:
-    """Return where the results of one slide lie: in the result folder of a cohort, or without one beside the slide."""
-    return (slide.path.parent if folder is None else folder) / f"{slide.name}.metastasis"
+    """Return where the results of one slide lie: in a cohort's folder, or without one where the slide's own go."""
+    return (results_place(slide.path) if folder is None else folder) / f"{slide.name}.metastasis"
 
 
 def check_outputs(slides: Sequence[CohortSlide], output: Path | None) -> None:

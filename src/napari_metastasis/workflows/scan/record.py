@@ -18,6 +18,7 @@ import shapely
 from napari_metastasis import __version__
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import MITOSES, MapStore
+from napari_metastasis.slide_address import SlideUrl
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.scan.parts import PART_RECORD, part_records
 from napari_metastasis.workflows.scan.prepared import PreparedScan
@@ -167,7 +168,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
             "path": str(slide.path),
             "name": slide.name,
             # A report is written from wherever somebody is.
-            "folder": str(slide.path.absolute().parent),
+            "folder": "" if isinstance(slide.path, SlideUrl) else str(slide.path.absolute().parent),
             "fingerprint": slide.fingerprint,
             "format": slide.format,
             "backend": slide.backend,

@@ -24,6 +24,7 @@ from napari_metastasis.scanning import (
     read_header,
 )
 from napari_metastasis.settings import ScanSettings
+from napari_metastasis.slide_address import results_place
 from napari_metastasis.slides import Slide
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.scan_job import ScanJob
@@ -76,8 +77,11 @@ class StoredScan:
 
 
 def default_output(slide: Slide) -> Path:
-    """Return where a slide's results go unless told otherwise: ``<slide name>.metastasis`` beside it."""
-    return slide.path.parent / f"{slide.name}.metastasis"
+    """Return where a slide's results go unless told otherwise: ``<slide name>.metastasis`` beside it.
+
+    Of a slide at an address, in the current folder.
+    """
+    return results_place(slide.path) / f"{slide.name}.metastasis"
 
 
 def result_root(slide: Slide, job: ScanJob) -> Path:

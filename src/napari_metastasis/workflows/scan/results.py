@@ -34,6 +34,7 @@ from napari_metastasis.scanning import (
     answerable_cells,
     unanswered_cells,
 )
+from napari_metastasis.slide_address import SlidePath
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.listed_findings import list_findings
@@ -98,7 +99,7 @@ class ScanResult:
         Where its cells lie.
     """
 
-    slide: Path
+    slide: SlidePath
     output: Path
     slide_score: float | None
     coverage: Coverage
