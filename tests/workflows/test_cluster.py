@@ -20,6 +20,7 @@ from result_bytes import result_bytes
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import ClusterError, DeviceError, ScanCancelledError, SettingsError, StoreInUseError
 from napari_metastasis.settings import ClusterSettings, ScanSettings
+from napari_metastasis.slide_address import SlideUrl
 from napari_metastasis.workflows.cluster import agreement, worker
 from napari_metastasis.workflows.cluster import scanner as scanner_module
 from napari_metastasis.workflows.cluster.errands import Errand, Seen, Terms
@@ -172,6 +173,13 @@ def test_workers_that_would_scan_otherwise_are_refused(slides, cluster_job, monk
     work = CohortWork(tuple(slides), cluster_job, None, lambda result: result)
     with pytest.raises(ClusterError, match=words):
         agreement.agree(link, work, "run", lambda: False)
+
+
+def test_slides_at_an_address_need_a_folder_for_their_results(two_workers, cluster_job):
+    """The current folder of a worker is another one."""
+    url = CohortSlide(name="far", path=SlideUrl("http://127.0.0.1:9/far.tif"))
+    with pytest.raises(ClusterError, match="choose one with --output"):
+        list(scan_cohort([url], cluster_job, output=None, scanner=two_workers))
 
 
 @pytest.mark.parametrize("patience_s", [60.0, 0.0])

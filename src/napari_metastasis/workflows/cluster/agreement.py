@@ -125,14 +125,8 @@ def _terms(work: CohortWork[Any], run: str) -> tuple[Terms, Path | None]:
     """Return what workers must have and see, and a file in the folder of results that only this run has."""
     probe = None
     # A slide of each folder will do: of ten thousand, every worker would look for as many.
-    here = [slide.path for slide in work.slides if isinstance(slide.path, Path)]
-    if work.output is None and len(here) < len(work.slides):
-        raise ClusterError(
-            "expected a folder for the results of slides at an address, which all workers see, got none; name one with "
-            "--output"
-        )
-    folders = {path.parent: path for path in here if path.exists()}
-    paths = tuple(folders.values())
+    here = [slide.path for slide in work.slides if isinstance(slide.path, Path) and slide.path.exists()]
+    paths = tuple({path.parent: path for path in here}.values())
     if work.output is not None:
         with storage_errors(work.output):
             work.output.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_metastasis import errors
-from napari_metastasis.errors import MetastasisError, MetastasisWarning, ScanCancelledError
+from napari_metastasis.errors import ClusterError, MetastasisError, MetastasisWarning, ScanCancelledError
 from napari_metastasis.settings import ClusterSettings
+from napari_metastasis.slide_address import SlideUrl
 from napari_metastasis.workflows.cluster.agreement import POLL_S, SchedulerLink, agree
 from napari_metastasis.workflows.cluster.errands import TOPIC, Answer, Errand, Note, TooLarge
 from napari_metastasis.workflows.cluster.worker import errands_at_work, put_away, run_errand
@@ -99,9 +100,21 @@ class ClusterScanner:
 
 
 def _absolute(work: CohortWork[T]) -> CohortWork[T]:
-    """Return the work with absolute paths: workers run elsewhere."""
+    """Return the work with absolute paths: workers run elsewhere.
+
+    Raises
+    ------
+    ClusterError
+        If results of a slide at an address would go to the current folder, which is another one there.
+    """
+    if work.output is None and any(isinstance(slide.path, SlideUrl) for slide in work.slides):
+        raise ClusterError(
+            "expected a folder for the results of slides at an address, got none, and workers have current folders of "
+            "their own; choose one with --output"
+        )
     slides = tuple(
-        replace(slide, path=slide.path.absolute()) if isinstance(slide.path, Path) else slide for slide in work.slides
+        slide if isinstance(slide.path, SlideUrl) else replace(slide, path=slide.path.absolute())
+        for slide in work.slides
     )
     output = None if work.output is None else work.output.absolute()
     return replace(work, slides=slides, output=output, job=_absolute_models(work.job))
