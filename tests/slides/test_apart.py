@@ -203,6 +203,18 @@ os._exit(1)
     assert ended.is_set()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the system has no such clock")
+def test_a_reader_whose_program_is_gone_does_not_decode_for_ever():
+    stuck = (
+        "from napari_metastasis.slides.apart.serving import _within\n"
+        "for _ in _within(1, [b'a', b'b']):\n"
+        "    while True: pass\n"
+    )
+    assert subprocess.run([sys.executable, "-c", stuck], timeout=60, check=False).returncode == -signal.SIGALRM
+    done = stuck.replace("while True: pass", "pass") + "import time; time.sleep(1.5)"
+    assert subprocess.run([sys.executable, "-c", done], timeout=60, check=False).returncode == 0
+
+
 def test_the_errors_of_a_process(toy, tmp_path):
     for name, error in (("damaged.toy", ReadingError), ("deadly.toy", EndedError), ("lacking.toy", LibraryError)):
         with pytest.raises(error):

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from napari_metastasis.slides.apart.serving import PATIENCE_S
+
 __all__ = ["EndedError", "LibraryError", "ReadingError", "ReadingProcess"]
 
-#: Longer than any network share takes for a tile; a damaged file can keep a decoder busy for ever.
-_PATIENCE_S = 300.0
 _CLOSING_S = 5.0
 _PIPE_BYTES = 1 << 20
 #: A session of its own on Windows, and no console; nothing elsewhere.
@@ -101,7 +101,7 @@ class ReadingProcess:
 
     def _answer(self) -> tuple[dict[str, Any], bytes]:
         assert self._process.stdout is not None
-        watch = threading.Timer(_PATIENCE_S, self._process.kill)
+        watch = threading.Timer(PATIENCE_S, self._process.kill)
         watch.daemon = True
         watch.start()
         try:

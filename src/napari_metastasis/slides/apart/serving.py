@@ -10,14 +10,20 @@ import json
 import os
 import re
 import runpy
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ServedReader", "serve"]
+__all__ = ["PATIENCE_S", "ServedReader", "serve"]
+
+#: Longer than any network share takes for a tile; a damaged file can keep a decoder busy for ever. The program ends
+#: this process then; where it was itself ended by force, the system does, a little later.
+PATIENCE_S = 300.0
+_ALONE_S = int(PATIENCE_S) + 10
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -39,7 +45,7 @@ class ServedReader(Protocol):
         """Return an image beside the slide: pixels, a PNG or JPEG, or its width and height where it has too many."""
 
 
-def serve(open_file: Callable[[], ServedReader], requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(open_file: Callable[[], ServedReader], requests: Iterable[bytes], answers: BinaryIO) -> None:
     """Open a file, say what it states, and answer requests."""
     try:
         reader = open_file()
@@ -79,14 +85,30 @@ def _answer(answers: BinaryIO, head: dict[str, Any], data: bytes | memoryview = 
     answers.flush()
 
 
+def _within(seconds: int, requests: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield requests, and let the system end this process where an answer takes longer."""
+    _end_in(0)
+    for line in requests:
+        _end_in(seconds)
+        yield line
+        _end_in(0)
+
+
+def _end_in(seconds: int) -> None:
+    # Windows has no such clock.
+    if alarm := getattr(signal, "alarm", None):
+        alarm(seconds)
+
+
 def _main() -> None:
     module, file, cache_bytes = sys.argv[1:]
     # What C libraries print would break into the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _end_in(_ALONE_S)
     serve(
         lambda: runpy.run_path(module)["open_file"](file, int(cache_bytes)),
-        os.fdopen(0, "rb", closefd=False),
+        _within(_ALONE_S, os.fdopen(0, "rb", closefd=False)),
         answers,
     )
 
