@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import shapely
 from cut_texts import cut_texts
+from ome_zarr_files import write_ome_zarr
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
 from qtpy.QtWidgets import QApplication, QMenu
@@ -23,10 +24,10 @@ from napari_metastasis._napari.rotation import Orientation, orientation_of
 from napari_metastasis._napari.slide_list import fill_recent
 from napari_metastasis.annotations import Correction, Corrections
 from napari_metastasis.errors import StorageError
-from napari_metastasis.geometry import Size
+from napari_metastasis.geometry import Region, Size
 from napari_metastasis.lesions import LesionRow
 from napari_metastasis.slide_address import SlideUrl
-from napari_metastasis.slides import write_pyramid
+from napari_metastasis.slides import open_slide, write_pyramid
 
 pytestmark = pytest.mark.gui
 
@@ -294,7 +295,9 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
     np.testing.assert_allclose(house.viewer.canvas.background_color[:3], 1)
 
 
-def test_an_address_is_dropped_opened_and_listed_as_a_file_is(house, make_disc: Callable) -> None:
+def test_an_address_is_dropped_opened_and_listed_as_a_file_is(
+    house, make_disc: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, _ = make_disc(0.5, "remote")
     with serving() as server:
         server.files["b/remote.tif"] = path
@@ -311,6 +314,32 @@ def test_an_address_is_dropped_opened_and_listed_as_a_file_is(house, make_disc: 
         assert house.workspace.opened(address) is controller
         house.workspace.close_slide(controller)
         house.until(lambda: not house.workspace.controllers)
+        monkeypatch.setattr(slide_widget.QInputDialog, "getText", lambda *_: (f" {address} ", True))
+        choose(house, "Open address…")
+        house.until(lambda: len(house.workspace.controllers) == 1)
+        assert house.workspace.controllers[0].session.slide.path == address
+        house.workspace.close_current()
+        house.until(lambda: not house.workspace.controllers)
+
+
+def test_a_slide_that_is_a_folder_is_chosen_as_one(
+    house, make_disc: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, _ = make_disc(0.5)
+    folder = tmp_path / "node.ome.zarr"
+    with open_slide(path) as slide:
+        write_ome_zarr(folder, slide.read_level(0, Region.of(slide.size)))
+    monkeypatch.setattr(slide_widget.QFileDialog, "getExistingDirectory", lambda *_: str(folder))
+    choose(house, "Open folder…")
+    house.until(lambda: seen(house) == ["node"])
+
+
+def choose(house, text: str) -> None:
+    """Choose an entry of the menu beside *Open*."""
+    menu = QMenu()
+    fill_recent(menu, house.workspace)
+    (action,) = (one for one in menu.actions() if one.text() == text)
+    action.trigger()
 
 
 def test_the_slides_opened_last_come_first(tmp_path: Path) -> None:

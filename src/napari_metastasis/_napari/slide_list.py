@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QListWidget, QListWidgetItem, QM
 
 from napari_metastasis._napari.qt_image import image_of
 from napari_metastasis._napari.slide_state import slide_state
-from napari_metastasis._napari.slide_widget import choose_slides
+from napari_metastasis._napari.slide_widget import choose_address, choose_folder, choose_slides
 from napari_metastasis._napari.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class SlideList(QWidget):
         self.open_button, self.recent_button, self.close_button = QToolButton(), QToolButton(), QToolButton()
         for button, text, tip in (
             (self.open_button, "Open…", "Open slides (Ctrl+O), or drop their files onto the window"),
-            (self.recent_button, "▾", "Slides that were opened last, and the sample"),
+            (self.recent_button, "▾", "Slides that were opened last, the sample, folders and addresses"),
             (self.close_button, "✕", "Close the slide that is shown (Ctrl+W): its results stay beside its file"),
         ):
             button.setText(text)
@@ -191,7 +191,7 @@ class SlideList(QWidget):
 
 
 def fill_recent(menu: QMenu, workspace: Workspace) -> None:
-    """Fill a menu with the slides that were opened last, and the sample."""
+    """Fill a menu with the slides that were opened last, the sample, and slides that are no file."""
     menu.clear()
     for path in workspace.recent:
         action = menu.addAction(path.name)
@@ -200,3 +200,6 @@ def fill_recent(menu: QMenu, workspace: Workspace) -> None:
     if workspace.recent:
         menu.addSeparator()
     menu.addAction("Synthetic lymph node (sample)").triggered.connect(lambda _: workspace.open_sample())
+    menu.addSeparator()
+    for text, choose in (("Open folder…", choose_folder), ("Open address…", choose_address)):
+        menu.addAction(text).triggered.connect(lambda _, choose=choose: choose(workspace.viewer))

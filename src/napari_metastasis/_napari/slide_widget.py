@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
     QPushButton,
     QSizePolicy,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis.slides import Slide
 
-__all__ = ["SlideWidget", "choose_slides"]
+__all__ = ["SlideWidget", "choose_address", "choose_folder", "choose_slides"]
 
 
 def choose_slides(viewer: Viewer, parent: QWidget | None = None) -> None:
@@ -44,6 +45,22 @@ def choose_slides(viewer: Viewer, parent: QWidget | None = None) -> None:
     )
     if names:
         Workspace.of(viewer).open(names)
+
+
+def choose_folder(viewer: Viewer, parent: QWidget | None = None) -> None:
+    """Ask for a folder that is a slide, and open it."""
+    name = QFileDialog.getExistingDirectory(parent or window_of(viewer), "Open folder: an OME-Zarr, or DICOM files")
+    if name:
+        Workspace.of(viewer).open([name])
+
+
+def choose_address(viewer: Viewer, parent: QWidget | None = None) -> None:
+    """Ask for the address of a slide, and open it."""
+    text, accepted = QInputDialog.getText(
+        parent or window_of(viewer), "Open address", "Address of a TIFF or an OME-Zarr (https://…, s3://…)"
+    )
+    if accepted and text.strip():
+        Workspace.of(viewer).open([text.strip()])
 
 
 def _facts(slide: Slide) -> tuple[str, str, str]:
