@@ -21,13 +21,13 @@ def test_tiles_that_were_read_ahead_are_not_decoded_again(
 ) -> None:
     path, _ = make_disc(0.5)
     asked: list[object] = []
-    keep = TileCache._kept
+    keep = TileCache.keep
 
     def counted(self: TileCache, key: object, tile: np.ndarray) -> np.ndarray:
         asked.append(key)
         return keep(self, key, tile)
 
-    monkeypatch.setattr(TileCache, "_kept", counted)
+    monkeypatch.setattr(TileCache, "keep", counted)
     with open_slide(path) as slide:
         for px, level in ((1.0, 0), (2.3, 1)):
             read_work(slide, Point(1000, 900), 600.0, px, lambda: False)
