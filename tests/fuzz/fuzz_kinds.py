@@ -41,7 +41,7 @@ from napari_metastasis.evaluation.scan_records import read_scan_record
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 from napari_metastasis.models import load_initial, load_model, save_model
 from napari_metastasis.models.card import ModelSpec
-from napari_metastasis.models.importing import read_wsinfer
+from napari_metastasis.models.importing import read_foreign
 from napari_metastasis.models.nets.architectures import build_network
 from napari_metastasis.models.nets.spatial_lstm import RefinerSpec, SpatialNetwork
 from napari_metastasis.sampling.failures import SlideFailure, add_failure, read_failures
@@ -427,7 +427,7 @@ KINDS: dict[str, Kind] = {
     "zip": Kind(_zip, _patches),
     "detector": Kind(_detector, _model, _resealed),
     "refiner": Kind(_refiner, _model, _resealed),
-    "wsinfer": Kind(_wsinfer, lambda folder: read_wsinfer(folder, name="mine", tumour_class="")),
+    "wsinfer": Kind(_wsinfer, lambda folder: read_foreign(folder, name="mine")),
     "checkpoint": Kind(_torch_file(legacy=False), lambda folder: load_initial(folder / "w.pth")),
     "legacy checkpoint": Kind(_torch_file(legacy=True), lambda folder: load_initial(folder / "w.pth")),
     "map": Kind(_map, _read_map),

@@ -118,12 +118,25 @@ def import_model(
         called, stem = str(path), path.stem if path.is_file() else path.name
     name = name or re.sub(r"[^\w.-]+", "-", stem).strip("-.")
     check_name(name)
-    reading = _Import(called, name, given or GivenCard(), ask, consents)
-    model = reading.of_folder(path) if path.is_dir() else reading.of_file(path)
+    model = read_foreign(path, called=called, name=name, given=given, ask=ask, consents=consents)
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / f"{name}.safetensors"
         save_model(weights, model.network, model.spec, model.card)
         return add_model(weights)
+
+
+def read_foreign(
+    path: Path,
+    *,
+    name: str,
+    called: str = "",
+    given: GivenCard | None = None,
+    ask: Ask | None = None,
+    consents: Consent = _nobody,
+) -> Detector:
+    """Return the model of a folder or a file of another program, which is not kept; see :func:`import_model`."""
+    reading = _Import(called or str(path), name, given or GivenCard(), ask, consents)
+    return reading.of_folder(path) if path.is_dir() else reading.of_file(path)
 
 
 class _Import:
