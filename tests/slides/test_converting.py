@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import warnings
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,21 +87,29 @@ def test_slides_of_every_size(tmp_path, size):
                 np.testing.assert_array_equal(level_pixels(again, 0), pixels)
 
 
-def test_a_scanners_cut_levels_are_kept(tmp_path):
+@pytest.mark.parametrize("name", ["a.ome.zarr", "a.ome.tif"])
+@pytest.mark.parametrize(("width", "steps"), [(801, (1, 2, 4)), (627, (1, 4)), (641, (1, 4))])
+def test_a_scanners_cut_levels_are_kept_and_the_others_are_half_of_what_lies_below(tmp_path, width, steps, name):
     """Many cut the last row and column of a level that is odd."""
-    pixels = draw_picture(Size(801, 603))
-    levels = [pixels, pixels[:602:2, :800:2], pixels[:600:4, :800:4]]
+    pixels = draw_picture(Size(width, 603))
+    given = {step: pixels[: 603 // step * step : step, : width // step * step : step] for step in steps}
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
-        for number, level in enumerate(levels):
+        for step, level in given.items():
             tiff.write(
                 np.ascontiguousarray(level), tile=(64, 64), photometric="rgb", compression="zlib", metadata=None,
-                resolution=(40000 / 2**number,) * 2, resolutionunit=3,
+                resolution=(40000 / step,) * 2, resolutionunit=3,
             )  # fmt: skip
     with open_slide(tmp_path / "a.tif") as slide:
-        convert_slide(slide, tmp_path / "a.ome.zarr", SMALL)
-    with open_slide(tmp_path / "a.ome.zarr") as again:
-        for number, level in enumerate(levels):
-            np.testing.assert_array_equal(level_pixels(again, number), level)
+        convert_slide(slide, tmp_path / name, replace(SMALL, tile_px=16, compression="deflate"))
+    with tifffile.TiffFile(tmp_path / name) if name.endswith("tif") else nullcontext() as tiff:
+        if tiff is None:
+            group = zarr.open_group(tmp_path / name, mode="r")
+            written = [np.moveaxis(group[key][:], 0, 2) for key in sorted(group.array_keys(), key=int)]
+        else:
+            written = [level.asarray() for level in tiff.series[0].levels]
+    assert len(written) == 7
+    for number, level in enumerate(written):
+        np.testing.assert_array_equal(level, given.get(2**number, halved(written[max(0, number - 1)])))
 
 
 def test_other_programs_read_the_ome_zarr(pyramid, picture, tmp_path):

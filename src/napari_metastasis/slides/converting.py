@@ -178,10 +178,12 @@ def _levels(slide: Slide, tile_px: int) -> list[tuple[Size, int | None]]:
     """
     own = {level.downsample: (level.size, index) for index, level in enumerate(slide.levels) if level.stored}
     found: list[tuple[Size, int | None]] = []
-    for number, size in enumerate(level_sizes(slide.size, tile_px=tile_px, levels=None)):
+    for number, whole in enumerate(level_sizes(slide.size, tile_px=tile_px, levels=None)):
+        # What is averaged is half of the level below, which a scanner may have cut.
+        size = whole if not found else Size(-(-found[-1][0].width // 2), -(-found[-1][0].height // 2))
         given, index = own.get(2.0**number, (size, None))
         # Scanners cut the last row and column of a level that is odd, or keep it.
-        fits = 0 <= size.width - given.width <= 1 and 0 <= size.height - given.height <= 1
+        fits = 0 <= whole.width - given.width <= 1 and 0 <= whole.height - given.height <= 1
         found.append((given, index) if fits else (size, None))
     return found
 

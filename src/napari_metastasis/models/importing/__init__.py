@@ -37,7 +37,7 @@ from napari_metastasis.models.weights_file import MOST_BYTES, save_model
 from napari_metastasis.models.zoo import ZooEntry, add_model, check_name
 from napari_metastasis.storage import home_path, read_at_most
 
-__all__ = ["Ask", "Consent", "GivenCard", "import_model"]
+__all__ = ["Ask", "Consent", "GivenCard", "import_model", "read_foreign"]
 
 #: What a card has to say of a network whose file says nothing; of weights of known ones, whose answers are logits.
 _OF_PROGRAM = ("mpp", "patch_px", "classes", "mean", "std", "activation")
