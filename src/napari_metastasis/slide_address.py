@@ -13,20 +13,23 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
+from napari_metastasis.errors import NotASlideError
+
 __all__ = ["SlidePath", "SlideUrl", "real_place", "results_place", "slide_path"]
 
 #: A protocol has two letters at least: C:// is a disk.
 _ADDRESS = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 _ENDS = "/"
-#: What grants access to whoever holds the address: left out wherever it is shown or written.
-_SECRET = re.compile(r"(?i)(signature|credential|token|secret|password|key|\bsig\b)")
+#: Addresses in which ? and # begin something else; a bucket's names may hold them.
+_WEB = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SlideUrl:
     """The address of a slide, such as ``https://host/a.svs`` or ``s3://bucket/a.ome.zarr``.
 
-    As text it is what may be shown and recorded: without a password, and without what signs a request.
+    As text it is what may be shown and recorded: without a password, and without what stands behind the path, which
+    may grant access to whoever holds the address.
 
     Attributes
     ----------
@@ -63,12 +66,16 @@ class SlideUrl:
 
     @property
     def _parts(self) -> SplitResult:
-        return urlsplit(self.url)
+        parts = urlsplit(self.url)
+        if parts.scheme.lower() in _WEB:
+            return parts
+        _, _, rest = self.url.partition("://")
+        place, slash, path = rest.partition(_ENDS)
+        return SplitResult(parts.scheme, place, f"{slash}{path}", "", "")
 
     def __str__(self) -> str:
         parts = self._parts
-        shown = [part for part in parts.query.split("&") if part and not _SECRET.search(part.partition("=")[0])]
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(shown)).geturl()
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
     def __repr__(self) -> str:
         return f"SlideUrl({str(self)!r})"
@@ -79,7 +86,13 @@ SlidePath = Path | SlideUrl
 
 
 def slide_path(text: str | SlidePath) -> SlidePath:
-    """Return where a text says that a slide lies."""
+    """Return where a text says that a slide lies.
+
+    Raises
+    ------
+    NotASlideError
+        If it is an address that cannot be one.
+    """
     if not isinstance(text, str):
         return text
     match = _ADDRESS.fullmatch(text.strip())
@@ -87,7 +100,12 @@ def slide_path(text: str | SlidePath) -> SlidePath:
         return Path(text)
     if match["protocol"].lower() == "file":
         return Path(url2pathname(urlsplit(text.strip()).path))
-    return SlideUrl(text.strip())
+    address = SlideUrl(text.strip())
+    try:
+        address.name  # noqa: B018 (a host may be none)
+    except ValueError as error:
+        raise NotASlideError(f"expected the address of a slide, got {text.strip()} ({error}); correct it") from error
+    return address
 
 
 def real_place(path: SlidePath) -> str:

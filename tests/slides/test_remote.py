@@ -13,6 +13,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import tifffile
 from drawn import draw_picture
 from ome_zarr_files import write_ome_zarr
 from slide_server import serving
@@ -215,7 +216,7 @@ def test_a_lost_chunk_is_never_black(served):
     served.lost.add("b/0.5.ome.zarr/s0/c/0/1/2")
     error = told(f"{served.url}/b/0.5.ome.zarr")
     assert isinstance(error, CorruptSlideError)
-    assert "the next coarser level shows something there" in str(error)
+    assert "a coarser level shows something there" in str(error)
 
 
 def test_a_file_that_shrinks_is_told(served):
@@ -292,3 +293,24 @@ def test_a_slide_is_closed_while_it_is_read(served):
     slide.close()
     reading.join(30)
     assert not reading.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("of", "options"),
+    [
+        ("Leica SCN", {"description": '<?xml version="1.0"?><scn></scn>'}),
+        ("Ventana", {"extratags": [(700, 7, 30, b"<?xml?><iScan Magnification='40'/>"[:30], True)]}),
+        ("Trestle", {"software": "MedScan 1.0"}),
+    ],
+)
+def test_what_openslide_has_to_join_is_refused_at_an_address(tmp_path, of, options):
+    """Another library would place it otherwise, under the same fingerprint."""
+    path = tmp_path / "joined.tif"
+    tifffile.imwrite(
+        path, draw_picture(Size(300, 200)), photometric="rgb", tile=(64, 64), metadata=None, resolution=(40000, 40000),
+        resolutionunit=3, **options,
+    )  # fmt: skip
+    with serving() as server:
+        server.files["b/joined.tif"] = path
+        with pytest.raises(NotASlideError, match=f"of {of}, which OpenSlide has to put together"):
+            open_slide(f"{server.url}/b/joined.tif")

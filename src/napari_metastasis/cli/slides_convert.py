@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from napari_metastasis.cli.console import note, say, show_progress, stop_on_interrupt
-from napari_metastasis.cli.options import with_settings
+from napari_metastasis.cli.options import WrongUsage, with_settings
 from napari_metastasis.cli.scan import PixelSize, SwapRedBlue
 from napari_metastasis.settings import PyramidSettings
-from napari_metastasis.slide_address import slide_path
+from napari_metastasis.slide_address import SlideUrl, slide_path
 
 __all__ = ["convert"]
 
@@ -22,7 +21,7 @@ def convert(
         str, typer.Argument(help="The slide: a file, a folder or an address (https://…, s3://…).", show_default=False)
     ],
     output: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="What to write, by its name: .ome.zarr (a folder, OME-Zarr 0.5, every pixel kept), .ome.zarr.zip (the "
             "same as one file), or .ome.tif (a pyramidal OME-TIFF, compressed as asked for).",
@@ -47,13 +46,17 @@ def convert(
     from napari_metastasis.slides import open_slide
     from napari_metastasis.slides.converting import convert_slide
 
-    place = slide_path(slide)
+    place, written = slide_path(slide), slide_path(output)
+    if isinstance(written, SlideUrl):
+        raise WrongUsage(
+            f"expected an output on a disk of this machine, got the address {written}; write it here first"
+        )
     with open_slide(place, mpp, swap_red_blue=swap_red_blue) as opened:
-        title = f"Writing {output.name}"
+        title = f"Writing {written.name}"
         with stop_on_interrupt() as should_stop, show_progress(title, unit="Mpx", scale=1e-6) as progress:
             done = convert_slide(
                 opened,
-                output,
+                written,
                 settings,
                 with_label=with_label,
                 overwrite=overwrite,

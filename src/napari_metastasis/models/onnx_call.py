@@ -98,8 +98,40 @@ def _failures() -> tuple[type[Exception], ...]:
     return (*found, RuntimeError, ValueError)
 
 
+def _refuse_other_files(data: bytes) -> None:
+    """Refuse weights that lie in other files: who changes these changes the model, under the same name and hash.
+
+    Raises
+    ------
+    MissingDependencyError
+        If onnx is not installed.
+    WeightsError
+        If the file is damaged, or some of its weights lie elsewhere.
+    """
+    try:
+        import onnx
+        from onnx.external_data_helper import _get_all_tensors, uses_external_data
+    except ImportError as error:
+        raise MissingDependencyError(
+            "expected onnx to look into an ONNX file, but it is not installed; "
+            "run pip install 'napari-metastasis[onnx]'"
+        ) from error
+    try:
+        model = onnx.load_model_from_string(data)
+        elsewhere = [tensor.name for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
+    # Whatever a parser raises on damaged bytes.
+    except Exception as error:
+        raise WeightsError(f"expected an ONNX network, got {first_line(error)}; fetch the model again") from error
+    if elsewhere:
+        raise WeightsError(
+            f"expected an ONNX file that holds all of its weights, got {first_line(elsewhere[0])} in another file; "
+            "export the model as one file"
+        )
+
+
 def _session(data: bytes) -> Any:
     onnxruntime = _import_onnxruntime()
+    _refuse_other_files(data)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ALONE
     # As many threads as torch takes, which the user may have bounded.

@@ -132,12 +132,17 @@ def gather(
                 pieces.setdefault(cells, (part, encoded))
     for cells in sorted(pieces, key=nearest_first(whole.center)):
         of_part, encoded = pieces[cells]
-        values = of_part.values(cells)
+        if features is not None and encoded is None:
+            # Its patches are encoded again, and answered with that.
+            continue
+        try:
+            values = of_part.values(cells)
+            patches = None if features is None or encoded is None else encoded.read(cells.coarse(block))
+        except StorageError:
+            # What is damaged in a part is answered again, as what is missing.
+            continue
         if store.covers(cells, ~np.isnan(values)):
             continue
-        if features is not None:
-            if encoded is None:
-                # Its patches are encoded again, and answered with that.
-                continue
-            features.write(cells.coarse(block), encoded.read(cells.coarse(block)))
+        if features is not None and patches is not None:
+            features.write(cells.coarse(block), patches)
         store.write(cells, values)

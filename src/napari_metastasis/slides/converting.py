@@ -17,7 +17,6 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.partials import LOCK_HELD, lock
 from napari_metastasis.plain_json import PlainJsonError, read_json
 from napari_metastasis.settings import PyramidSettings
-from napari_metastasis.slide_address import slide_path
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.ome_tiff_writer import write_ome_tiff
 from napari_metastasis.slides.ome_zarr_writer import describe_ome_zarr, encode_chunk, write_zip
@@ -163,7 +162,7 @@ def convert_slide(
 def _kind_of(output: Path) -> str:
     name = output.name.lower()
     kind = next((kind for suffix, kind in _KINDS if name.endswith(suffix) and name != suffix), "")
-    if not kind or not isinstance(slide_path(str(output)), Path):
+    if not kind:
         raise SettingsError(
             f"expected the name of a new slide that ends in .ome.zarr, .ome.zarr.zip or .ome.tif, got {output}; choose "
             "one of these, on a disk of this machine"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ _PAGES = 256
 _TIFF_BEGINS = (b"II", b"MM")
 #: Of an OME-Zarr, chunks whose lengths are asked for, and those of the coarsest level that are read.
 _CHUNKS, _COARSE_CHUNKS = 32, 16
-#: A coarse chunk may be that long; others are no sample but a download.
+#: Of a coarse chunk that is longer, the length alone counts: it is no sample but a download.
 _MOST_CHUNK_BYTES = 1 << 25
 _DEFAULTS = SlideSettings()
 
@@ -115,8 +116,26 @@ def fingerprint(files: Sequence[Path]) -> str:
     OSError
         If one cannot be read.
     """
-    with ExitStack() as opened:
-        return _fingerprint([opened.enter_context(closing(PositionedFile(file))) for file in files])
+    return _fingerprint([_ReadInTurn(file) for file in files])
+
+
+class _ReadInTurn:
+    """A file that is open only while it is read: of a thousand, the system would not let all be open at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = path.name
+        self.size = path.stat().st_size
+
+    def read(self, offset: int, count: int) -> bytes:
+        with closing(PositionedFile(self._path)) as file:
+            return file.read(offset, count)
+
+    def expect(self, pieces: Iterable[tuple[int, int]]) -> None:
+        """Do nothing: no read takes the time of a request."""
+
+    def close(self) -> None:
+        """Do nothing: it is not open."""
 
 
 def _fingerprint(files: Sequence[ByteSource]) -> str:
@@ -155,9 +174,14 @@ def _zarr_fingerprint(files: ZarrFiles) -> str:
         sample = [first.array.key(first.chunks_of(index)[0]) for index in range(0, first.grid.count, step)]
         with ThreadPoolExecutor(REQUESTS_AT_ONCE if files.is_remote else 1) as pool:
             digest.update(repr(list(pool.map(files.size, dict.fromkeys(sample)))).encode())
+        may_be_long = math.prod(last.array.layout.shard or last.array.layout.chunk) > _MOST_CHUNK_BYTES // 2
         coarse = (last.array.key(at) for index in range(last.grid.count) for at in last.chunks_of(index))
         for key in list(dict.fromkeys(coarse))[:_COARSE_CHUNKS]:
-            digest.update(files.read(key, most_bytes=_MOST_CHUNK_BYTES) or b"")
+            length = (files.size(key) or 0) if may_be_long else 0
+            if length > _MOST_CHUNK_BYTES:
+                digest.update(repr(length).encode())
+            else:
+                digest.update(files.read(key, most_bytes=_MOST_CHUNK_BYTES) or b"")
     return digest.hexdigest()
 
 

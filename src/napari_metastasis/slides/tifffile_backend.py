@@ -29,6 +29,9 @@ from napari_metastasis.slides.tiff_tiles import TiffTiles
 
 __all__ = ["TifffileBackend", "begins_as_tiff"]
 
+#: The tag of a TIFF that holds XMP.
+_XMP = 700
+
 # tifffile logs every oddity, and Python prints logs to standard error where no logging is set up.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
@@ -107,6 +110,8 @@ class TifffileBackend:
             # NDPI is told by its name.
             with tifffile.TiffFile(reader or path, name=self._file.name) as tiff:
                 _check_directories(tiff, path.name)
+                if reader is not None:
+                    _refuse_what_has_to_be_joined(tiff, path.name)
                 chosen = _choose(tiff, path.name)
                 levels, others = self._checked(chosen.levels)
                 self._levels = LevelTiles(tuple(levels))
@@ -199,6 +204,30 @@ def _check_directories(tiff: tifffile.TiffFile, name: str) -> None:
     (following,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
     if following and following not in offsets:
         raise CorruptSlideError(cut_off)
+
+
+def _refuse_what_has_to_be_joined(tiff: tifffile.TiffFile, name: str) -> None:
+    """Refuse slides whose tiles or regions OpenSlide puts in their places: it reads no address.
+
+    Raises
+    ------
+    NotASlideError
+        Naming the scanner.
+    """
+    # As OpenSlide tells them.
+    tags = tiff.pages[0].tags
+    xmp = tags.valueof(_XMP)
+    if tiff.is_scn:
+        found = "Leica SCN"
+    elif tiff.is_bif or (isinstance(xmp, bytes) and b"iScan" in xmp):
+        found = "Ventana"
+    else:
+        found = "Trestle" if "MedScan" in str(tags.valueof("Software") or "") else ""
+    if found:
+        raise NotASlideError(
+            f"expected a slide that can be read at an address, got {name} of {found}, which OpenSlide has to put "
+            "together; copy it to this machine"
+        )
 
 
 def _choose(tiff: tifffile.TiffFile, name: str) -> _Chosen:

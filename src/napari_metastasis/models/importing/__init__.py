@@ -208,6 +208,8 @@ class _Import:
         path = bundle_weights(folder)
         data = _read(path)
         origin = "the MONAI bundle"
+        if self.given.mpp is None:
+            origin += f", which states no pixel size: {card.mpp:g} µm, CAMELYON's, was assumed,"
         if form := form_of(path, data):
             return self._of_program(path, data, form, card, origin=origin)
         state, data = read_state(path)

@@ -45,7 +45,7 @@ def fetch_from_hub(source: str, wanted: tuple[str, ...], *, progress: Callable[[
     source
         ``owner/name`` or ``owner/name@version``.
     wanted
-        Files, of which those that there are are fetched; each is checked by the hash that the hub states for it.
+        Files, of which those that there are are fetched; large ones are checked by the hash that the hub states.
     progress
         Of each large file, in bytes.
 

@@ -64,9 +64,8 @@ class ReadingProcess:
             # Ctrl-C is for the program, which ends this process by closing its input; no console opens for it.
             start_new_session=True,
             creationflags=_DETACHED,
-            # A tile in one go, where systems let that be.
-            pipesize=_PIPE_BYTES,
         )
+        _widen(self._process)
         #: Ends it, once, also where nobody asked.
         self.end = weakref.finalize(self, _end, self._process)
         try:
@@ -118,6 +117,15 @@ class ReadingProcess:
         if "error" in head:
             raise ReadingError(head["error"])
         return head, data
+
+
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """Let a tile come in one go, where the system has room for such pipes: it gives a user only so much."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _head(line: bytes) -> dict[str, Any]:

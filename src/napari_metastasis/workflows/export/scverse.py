@@ -21,6 +21,7 @@ from napari_metastasis.evaluation import read_detections_csv
 from napari_metastasis.geometry import HeatmapFrame, Region, sparse_zeros
 from napari_metastasis.lesions import SIZE_CLASSES, annotations_of
 from napari_metastasis.partials import partial_folder
+from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import MapValues
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.export.exported import Exported, exported
@@ -52,7 +53,7 @@ def write_spatialdata(path: Path, result: ReportedResult) -> Exported:
         If the heatmap cannot be read, another folder lies there, or the disk refuses.
     """
     data = spatial_data(result)
-    if path.exists() and not (path / "zarr.json").is_file():
+    if path.exists() and not _is_spatialdata(path):
         raise StorageError(f"expected a SpatialData folder to replace, got {path}; choose another with --output")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,14 @@ def write_spatialdata(path: Path, result: ReportedResult) -> Exported:
         with partial_folder(path, replace=True) as whole, warnings.catch_warnings(action="ignore"):
             data.write(whole)
     return exported(path, result, outlined(result))
+
+
+def _is_spatialdata(path: Path) -> bool:
+    """Return whether a folder is a SpatialData one: another Zarr folder may be a slide, or a heatmap."""
+    try:
+        return "spatialdata_attrs" in read_json(path / "zarr.json")["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def spatial_data(result: ReportedResult) -> SpatialData:
