@@ -104,6 +104,10 @@ def test_only_a_folder_of_its_own_kind_is_replaced_and_only_by_a_whole_one(spati
     with pytest.raises(StorageError, match="expected a SpatialData folder to replace"):
         export_result(result, "spatialdata", output=mine, overwrite=True)
     assert (mine / "thesis.txt").read_text() == "mine"
+    # A heatmap, or a slide, is a Zarr folder, too.
+    with pytest.raises(StorageError, match="expected a SpatialData folder to replace"):
+        export_result(result, "spatialdata", output=result / "heatmap.ome.zarr", overwrite=True)
+    assert len(result_maps(read_result(result))) == 1
     done = export_result(result, "spatialdata")
     with pytest.raises(StorageError, match="which is there"):
         export_result(result, "spatialdata")
