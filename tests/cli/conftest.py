@@ -86,24 +86,9 @@ def process(tmp_path: Path) -> Run:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that nobody trained: enough for everything but finding metastases."""
-    import torch
+    from untrained import untrained_model
 
-    from napari_metastasis.models import ARCHITECTURES, ModelSpec, build_network, save_model
-
-    architecture = ARCHITECTURES["scannet-small"]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = build_network("scannet-small")
-    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    spec = ModelSpec(
-        name="untrained",
-        architecture="scannet-small",
-        mpp=0.972,
-        patch_px=architecture.patch_px,
-        stride_px=architecture.stride_px,
-    )
-    save_model(path, network, spec, {"data": "none"})
-    return path
+    return untrained_model(tmp_path_factory.mktemp("model") / "untrained.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -1,40 +1,21 @@
-"""Small slides for several workers, and a model for them."""
+"""Small slides for several workers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.geometry import Size
-from napari_metastasis.models import ARCHITECTURES, ModelSpec, build_network, save_model
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import write_pyramid
 
-__all__ = ["SCAN", "untrained_model", "write_slides"]
+__all__ = ["SCAN", "write_slides"]
 
 #: Nothing is left to be measured; many pieces, so that a scan can be met in the middle.
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=192, dense_coefficient=2)
 _SIDE_PX = 600
-
-
-def untrained_model(path: Path) -> Path:
-    """Write a model that nobody trained, the same each time; return its file."""
-    architecture = ARCHITECTURES["scannet-small"]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = build_network("scannet-small")
-    spec = ModelSpec(
-        name="untrained",
-        architecture="scannet-small",
-        mpp=0.972,
-        patch_px=architecture.patch_px,
-        stride_px=architecture.stride_px,
-    )
-    save_model(path, network, spec, {"data": "none"})
-    return path
 
 
 def write_slides(folder: Path, count: int) -> list[CohortSlide]:

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 from cluster_cohort import SCAN as CLUSTER_SCAN
-from cluster_cohort import untrained_model
 from dark_model import dark_model, mover
 from disc_slide import write_disc_slide
 from scans import SCAN, scan_with
 from training_cohort import write_slide
+from untrained import untrained_model
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,14 +18,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_metastasis.errors import MissingDependencyError, ModelError, first_line
+from napari_metastasis.errors import ModelError, first_line
 from napari_metastasis.models.calibration import calibrated_classifier
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.importing.onnx_card import OnnxCard, write_onnx_card
 from napari_metastasis.models.importing.wsinfer import CONFIG, TORCHSCRIPT_FILE, WEIGHTS_FILE
 from napari_metastasis.models.nets.architectures import PaddedNetwork, PatchNetwork
+from napari_metastasis.models.onnx_call import import_onnx
 from napari_metastasis.models.programs import Program
 from napari_metastasis.models.zoo import load_model
+from napari_metastasis.partials import partial_folder
 from napari_metastasis.storage import atomic_write, check_new, storage_errors
 
 __all__ = ["export_onnx", "export_wsinfer"]
@@ -89,9 +89,8 @@ def export_wsinfer(name: str | Path, folder: Path) -> tuple[Path, ...]:
     check_new(folder, overwrite=False)
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = folder.with_name(f".{folder.name}.{os.getpid()}")
-        part.mkdir()
-        try:
+        with partial_folder(folder) as part:
+            part.mkdir()
             (part / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
             save_file(state, part / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -100,10 +99,6 @@ def export_wsinfer(name: str | Path, folder: Path) -> tuple[Path, ...]:
                     _Flat(network), torch.zeros(2, 3, spec.field_px, spec.field_px), check_trace=False
                 )
                 traced.save(str(part / TORCHSCRIPT_FILE))
-            part.rename(folder)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
     return tuple(sorted(folder.iterdir()))
 
 
@@ -133,7 +128,7 @@ def export_onnx(name: str | Path, path: Path) -> tuple[Path, ...]:
     """
     if path.suffix != ".onnx":
         raise ModelError(f"expected a new .onnx file, got {path}; give it that ending")
-    _check_onnx()
+    import_onnx("to write ONNX")
     model, network = _for_others(name, "ONNX")
     spec = model.spec
     for each in (path, path.with_suffix(".json")):
@@ -167,17 +162,6 @@ def export_onnx(name: str | Path, path: Path) -> tuple[Path, ...]:
     )
     write_onnx_card(path, card, {**model.card, "weights_sha256": model.weights_sha256})
     return path, path.with_suffix(".json")
-
-
-def _check_onnx() -> None:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the onnx package to write ONNX, but it is not installed; "
-            "run pip install 'napari-metastasis[onnx]'"
-        ) from error
-    del onnx
 
 
 def _for_others(name: str | Path, form: str) -> tuple[Detector, PatchNetwork]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_metastasis.errors import DeviceError, MissingDependencyError, WeightsError, first_line
 
-__all__ = ["OnnxCall"]
+__all__ = ["OnnxCall", "import_onnx"]
 
 #: Of ONNX Runtime's log: errors alone, which it raises too.
 _ERRORS_ALONE = 4
@@ -91,6 +91,28 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def import_onnx(purpose: str) -> Any:
+    """Return the onnx package.
+
+    Parameters
+    ----------
+    purpose
+        What for, in a message: "to write ONNX".
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"expected the onnx package {purpose}, but it is not installed; run pip install 'napari-metastasis[onnx]'"
+        ) from error
+    return onnx
+
+
 def _failures() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
@@ -108,14 +130,9 @@ def _refuse_other_files(data: bytes) -> None:
     WeightsError
         If the file is damaged, or some of its weights lie elsewhere.
     """
-    try:
-        import onnx
-        from onnx.external_data_helper import _get_all_tensors, uses_external_data
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected onnx to look into an ONNX file, but it is not installed; "
-            "run pip install 'napari-metastasis[onnx]'"
-        ) from error
+    onnx = import_onnx("to look into an ONNX file")
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
     try:
         model = onnx.load_model_from_string(data)
         elsewhere = [tensor.name for tensor in _get_all_tensors(model) if uses_external_data(tensor)]

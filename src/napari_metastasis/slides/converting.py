@@ -22,15 +22,14 @@ from napari_metastasis.slides.ome_tiff_writer import write_ome_tiff
 from napari_metastasis.slides.ome_zarr_writer import describe_ome_zarr, encode_chunk, write_zip
 from napari_metastasis.slides.pieces import PyramidPieces, ReadLevel
 from napari_metastasis.slides.slide import Slide
-from napari_metastasis.slides.writer import check_pyramid, level_sizes, tile_encoder
+from napari_metastasis.slides.writer import check_pyramid, half_size, level_sizes, tile_encoder
 from napari_metastasis.storage import atomic_text, storage_errors
 
 __all__ = ["Converted", "convert_slide", "unfinished_folder"]
 
 #: How outputs are called, and what they then are; the longest comes first.
-_KINDS = (
-    (".zarr.zip", "ome-zarr-zip"), (".zarr", "ome-zarr"), (".tif", "ome-tiff"), (".tiff", "ome-tiff"),
-)  # fmt: skip
+_TIFF = "ome-tiff"
+_KINDS = ((".zarr.zip", "ome-zarr-zip"), (".zarr", "ome-zarr"), (".tif", _TIFF), (".tiff", _TIFF))
 #: To be raised when the same job writes other bytes.
 _VERSION = 1
 _LABEL = "label"
@@ -118,30 +117,16 @@ def convert_slide(
         )
     beside, notes = _beside(slide, with_label=with_label)
     levels = _levels(slide, settings.tile_px)
-    is_tiff = kind == "ome-tiff"
-    quality = settings.quality if is_tiff and settings.compression == "jpeg" else None
-    job = {
-        "version": _VERSION,
-        "slide": slide.fingerprint,
-        "mpp": slide.mpp,
-        "kind": kind.removesuffix("-zip"),
-        "tile_px": settings.tile_px,
-        "compression": settings.compression if is_tiff else "zstd",
-        "quality": quality,
-    }
-    with _work_folder(output, job) as work:
-        encode = (
-            tile_encoder(settings.compression, tile_px=settings.tile_px, quality=settings.quality)
-            if is_tiff
-            else encode_chunk(settings.tile_px)
-        )
+    with _work_folder(output, _job_of(slide, kind, settings)) as work:
         pieces = PyramidPieces(
             work / "slide",
             work / "finished",
             tuple(size for size, _ in levels),
             frozenset(number for number, (_, given) in enumerate(levels) if given is not None),
             settings.tile_px,
-            encode,
+            tile_encoder(settings.compression, tile_px=settings.tile_px, quality=settings.quality)
+            if kind == _TIFF
+            else encode_chunk(settings.tile_px),
         )
 
         def read(level: int, region: Region) -> UInt8Array:
@@ -170,6 +155,20 @@ def _kind_of(output: Path) -> str:
     return kind
 
 
+def _job_of(slide: Slide, kind: str, settings: PyramidSettings) -> dict[str, Any]:
+    """Return all that decides the bytes of tiles, as plain values."""
+    is_tiff = kind == _TIFF
+    return {
+        "version": _VERSION,
+        "slide": slide.fingerprint,
+        "mpp": slide.mpp,
+        "kind": kind.removesuffix("-zip"),
+        "tile_px": settings.tile_px,
+        "compression": settings.compression if is_tiff else "zstd",
+        "quality": settings.quality if is_tiff and settings.compression == "jpeg" else None,
+    }
+
+
 def _levels(slide: Slide, tile_px: int) -> list[tuple[Size, int | None]]:
     """Return the size of every level to write, each half of the one before, and the slide's own that it is, if any.
 
@@ -179,7 +178,7 @@ def _levels(slide: Slide, tile_px: int) -> list[tuple[Size, int | None]]:
     found: list[tuple[Size, int | None]] = []
     for number, whole in enumerate(level_sizes(slide.size, tile_px=tile_px, levels=None)):
         # What is averaged is half of the level below, which a scanner may have cut.
-        size = whole if not found else Size(-(-found[-1][0].width // 2), -(-found[-1][0].height // 2))
+        size = half_size(found[-1][0]) if found else whole
         given, index = own.get(2.0**number, (size, None))
         # Scanners cut the last row and column of a level that is odd, or keep it.
         fits = 0 <= whole.width - given.width <= 1 and 0 <= whole.height - given.height <= 1
@@ -237,7 +236,7 @@ def _finish(
     beside: Mapping[str, UInt8Array],
 ) -> None:
     """Make the output of tiles that are all there."""
-    if kind == "ome-tiff":
+    if kind == _TIFF:
         write_ome_tiff(output, pieces, slide, compression=settings.compression, beside=beside)
         return
     describe_ome_zarr(pieces, slide, beside=beside)

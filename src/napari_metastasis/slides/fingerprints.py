@@ -8,9 +8,9 @@ import json
 import math
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def content_fingerprint(path: SlidePath, file: SlidePath, settings: SlideSetting
     if isinstance(file, SlideUrl):
         source = RemoteFile(Network(file, settings), capacity_bytes=settings.cache_mib << 18, block_bytes=_PIECE_BYTES)
         with closing(source):
-            return _fingerprint([source])
+            return _fingerprint([source.size], lambda _: nullcontext(source))
     assert isinstance(path, Path)
     return fingerprint(files_of(path, file))
 
@@ -116,41 +116,34 @@ def fingerprint(files: Sequence[Path]) -> str:
     OSError
         If one cannot be read.
     """
-    return _fingerprint([_ReadInTurn(file) for file in files])
+    # Of a thousand files, the system would not let all be open at once.
+    sizes = [file.stat().st_size for file in files]
+    return _fingerprint(sizes, lambda number: closing(PositionedFile(files[number])))
 
 
-class _ReadInTurn:
-    """A file that is open only while it is read: of a thousand, the system would not let all be open at once."""
+def _fingerprint(sizes: Sequence[int], opened: Callable[[int], AbstractContextManager[ByteSource]]) -> str:
+    """Return the SHA-256 of files.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.name = path.name
-        self.size = path.stat().st_size
-
-    def read(self, offset: int, count: int) -> bytes:
-        with closing(PositionedFile(self._path)) as file:
-            return file.read(offset, count)
-
-    def expect(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """Do nothing: no read takes the time of a request."""
-
-    def close(self) -> None:
-        """Do nothing: it is not open."""
-
-
-def _fingerprint(files: Sequence[ByteSource]) -> str:
+    Parameters
+    ----------
+    sizes
+        Of each, in bytes.
+    opened
+        Opens one of them, by its number.
+    """
     digest = hashlib.sha256()
-    sizes = [file.size for file in files]
-    digest.update(repr(sizes).encode())
-    for file, pieces in _sampled(files, sizes):
-        inside = [(start, min(count, file.size - start)) for start, count in pieces if start < file.size]
-        file.expect(inside)
-        for start, count in inside:
-            digest.update(file.read(start, count))
+    digest.update(repr(list(sizes)).encode())
+    for number, pieces in enumerate(_sampled(sizes)):
+        inside = [(start, min(count, sizes[number] - start)) for start, count in pieces if start < sizes[number]]
+        with opened(number) as file:
+            file.expect(inside)
+            for start, count in inside:
+                digest.update(file.read(start, count))
     # Of files that were read whole, the tables were too.
-    for file in files if sum(sizes) > _WHOLE_BYTES else ():
-        for table in _tables(file):
-            digest.update(np.asarray(table, dtype="<u8").tobytes())
+    for number in range(len(sizes)) if sum(sizes) > _WHOLE_BYTES else ():
+        with opened(number) as file:
+            for table in _tables(file):
+                digest.update(np.asarray(table, dtype="<u8").tobytes())
     return digest.hexdigest()
 
 
@@ -213,13 +206,12 @@ def _inside(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.iterdir() if path.is_file()))
 
 
-def _sampled(files: Sequence[ByteSource], sizes: Sequence[int]) -> Iterator[tuple[ByteSource, list[tuple[int, int]]]]:
-    """Yield every file with the pieces of it that are read: (first byte, bytes)."""
+def _sampled(sizes: Sequence[int]) -> list[list[tuple[int, int]]]:
+    """Return of every file the pieces that are read: (first byte, bytes)."""
     total = sum(sizes)
     if total <= _WHOLE_BYTES:
-        yield from ((file, [(0, size)]) for file, size in zip(files, sizes, strict=True))
-        return
-    pieces: list[list[tuple[int, int]]] = [[] for _ in files]
+        return [[(0, size)] for size in sizes]
+    pieces: list[list[tuple[int, int]]] = [[] for _ in sizes]
     ends = list(accumulate(sizes))
     for number in range(_PIECES):
         at = number * total // _PIECES
@@ -228,7 +220,7 @@ def _sampled(files: Sequence[ByteSource], sizes: Sequence[int]) -> Iterator[tupl
     # Both ends hold what a format says of itself.
     pieces[0].insert(0, (0, _MIB))
     pieces[-1].append((max(0, sizes[-1] - _MIB), _MIB))
-    yield from zip(files, pieces, strict=True)
+    return pieces
 
 
 def _tables(file: ByteSource) -> Iterator[Any]:

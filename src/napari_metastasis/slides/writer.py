@@ -24,7 +24,16 @@ from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.storage import atomic_write
 
-__all__ = ["PixelSource", "check_pyramid", "halved", "level_sizes", "tile_encoder", "write_level", "write_pyramid"]
+__all__ = [
+    "PixelSource",
+    "check_pyramid",
+    "half_size",
+    "halved",
+    "level_sizes",
+    "tile_encoder",
+    "write_level",
+    "write_pyramid",
+]
 
 #: Level-0 pixels of a region, uint8 of shape (rows, columns, 3); or an array with all of them.
 PixelSource = Callable[[Region], UInt8Array] | UInt8Array
@@ -253,8 +262,13 @@ def level_sizes(size: Size, *, tile_px: int, levels: int | None) -> list[Size]:
     """Return the sizes of a pyramid's levels, each half of the one before; by default down to one tile."""
     sizes = [size]
     while len(sizes) < levels if levels is not None else max(sizes[-1].width, sizes[-1].height) > tile_px:
-        sizes.append(Size(-(-sizes[-1].width // 2), -(-sizes[-1].height // 2)))
+        sizes.append(half_size(sizes[-1]))
     return sizes
+
+
+def half_size(size: Size) -> Size:
+    """Return the size of what :func:`halved` makes of pixels of a size."""
+    return Size(-(-size.width // 2), -(-size.height // 2))
 
 
 def check_pyramid(*, mpp: float | None, size: Size, tile_px: int, levels: int | None) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from napari_metastasis.errors import ModelError, brief, first_line
 from napari_metastasis.models.programs import ACTIVATIONS
+from napari_metastasis.plain_json import read_json
 
-__all__ = ["Ask", "Consent", "GivenCard", "tumour_index"]
+__all__ = ["Ask", "Consent", "GivenCard", "read_object", "tumour_index"]
 
 #: Takes what is asked for, and returns what a person answers.
 Ask = Callable[[str], str]
@@ -134,3 +136,30 @@ def tumour_index(classes: tuple[str, ...], wanted: str) -> int:
             f"expected one class {what}, got {first_line(', '.join(classes))}; name it with --tumour-class"
         )
     return classes.index(found[0])
+
+
+def read_object(path: Path, what: str, *, remedy: str) -> Mapping[str, Any]:
+    """Return the JSON object that another program wrote of its model.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    what
+        It is, in a message.
+    remedy
+        What a person does where it cannot be read.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged.
+    """
+    try:
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise TypeError("no object")
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ModelError(f"expected {what} at {path}, got {reason}; {remedy}") from error
+    return values

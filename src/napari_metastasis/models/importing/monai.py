@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import ModelError, WeightsError, brief, first_line
-from napari_metastasis.models.importing.given import GivenCard
-from napari_metastasis.plain_json import read_json
+from napari_metastasis.errors import ModelError, WeightsError, brief
+from napari_metastasis.models.importing.given import GivenCard, read_object
 
 __all__ = ["METADATA", "bundle_card", "bundle_weights"]
 
@@ -71,14 +70,7 @@ def bundle_weights(folder: Path) -> Path:
 
 
 def _object(path: Path) -> Mapping[str, Any]:
-    try:
-        values = read_json(path)
-        if not isinstance(values, dict):
-            raise TypeError("no object")
-    except (OSError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise ModelError(f"expected a MONAI bundle's {path.name} at {path}, got {reason}; fetch it again") from error
-    return values
+    return read_object(path, f"a MONAI bundle's {path.name}", remedy="fetch it again")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any
 
 from napari_metastasis.errors import ModelError, WeightsError, brief, first_line
 from napari_metastasis.models.card import read_contract
-from napari_metastasis.models.importing.given import GivenCard
-from napari_metastasis.plain_json import read_json
+from napari_metastasis.models.importing.given import GivenCard, read_object
 
 __all__ = ["CONFIG", "TORCHSCRIPT_FILE", "WEIGHTS_FILE", "WSInferConfig", "read_config"]
 
@@ -60,13 +59,7 @@ def read_config(folder: Path) -> WSInferConfig:
         If it is missing, damaged, or of another version.
     """
     path = folder / CONFIG
-    try:
-        values = read_json(path)
-        if not isinstance(values, dict):
-            raise TypeError("no object")
-    except (OSError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise ModelError(f"expected a WSInfer model's config at {path}, got {reason}; choose its folder") from error
+    values = read_object(path, "a WSInfer model's config", remedy="choose its folder")
     known = [each.name for each in fields(WSInferConfig) if each.name in values]
     config = read_contract(WSInferConfig, {name: values[name] for name in known}, "WSInfer model")
     if config.spec_version != "1.0":

@@ -9,8 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from napari_metastasis.models.card import DENSE_COEFFICIENT
-from napari_metastasis.models.nets.resnet import CLASSES
+from napari_metastasis.models.nets.resnet import CLASSES, PatchByPatch
 
 __all__ = ["DENSENETS", "TIATOOLBOX", "DenseNet", "DenseNetArchitecture"]
 
@@ -21,8 +20,8 @@ _WIDENED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DenseNetArchitecture:
-    """A densely connected network, and how it is laid over a slide where a model's card does not say otherwise.
+class DenseNetArchitecture(PatchByPatch):
+    """A densely connected network.
 
     Attributes
     ----------
@@ -35,28 +34,12 @@ class DenseNetArchitecture:
     rectified
         Whether what the last block answers is rectified before it is averaged: so does torchvision. TIAToolbox takes
         torchvision's layers without it, since it is no layer there.
-    patch_px
-        Side of a patch.
-    stride_px
-        Distance between the patches of a slide.
     """
 
     layers: tuple[int, int, int, int]
     growth: int = 32
     stem_channels: int = 64
     rectified: bool = True
-    patch_px: int = 256
-    stride_px: int = 64
-
-    @property
-    def dense_coefficient(self) -> int:
-        """Return how many times closer scans lay patches by themselves."""
-        return DENSE_COEFFICIENT
-
-    @property
-    def field_px(self) -> int:
-        """Return the side of what one answer depends on: its patch, around which the layers pad."""
-        return self.patch_px
 
     @property
     def feature_channels(self) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from napari_metastasis.models.card import DENSE_COEFFICIENT
 
-__all__ = ["CLASSES", "RESNETS", "ResNet", "ResNetArchitecture"]
+__all__ = ["CLASSES", "RESNETS", "PatchByPatch", "ResNet", "ResNetArchitecture"]
 
 #: Output channels of every network: tumour, and all else.
 CLASSES = 2
@@ -25,27 +25,17 @@ _WIDENED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResNetArchitecture:
-    """A residual network, and how training lays it over a slide; a model's card may say otherwise.
+class PatchByPatch:
+    """How a network that pads is laid over a slide where a model's card does not say otherwise.
 
     Attributes
     ----------
-    blocks
-        Blocks in each of the four stages, whose widths are 64, 128, 256 and 512.
-    bottleneck
-        Whether a block has three convolutions, the middle one of which is narrow; else it has two.
-    groups, group_channels
-        Of the middle convolution of a bottleneck: how many groups, and the channels of each in the first stage.
     patch_px
         Side of a patch. Zheng et al. (2022, 4.1) take patches of 256 px every 64 px at level 0.
     stride_px
         Distance between the patches of a slide.
     """
 
-    blocks: tuple[int, int, int, int]
-    bottleneck: bool = False
-    groups: int = 1
-    group_channels: int = _STEM_CHANNELS
     patch_px: int = 256
     stride_px: int = 64
 
@@ -58,6 +48,26 @@ class ResNetArchitecture:
     def field_px(self) -> int:
         """Return the side of what one answer depends on: its patch, around which the layers pad."""
         return self.patch_px
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResNetArchitecture(PatchByPatch):
+    """A residual network.
+
+    Attributes
+    ----------
+    blocks
+        Blocks in each of the four stages, whose widths are 64, 128, 256 and 512.
+    bottleneck
+        Whether a block has three convolutions, the middle one of which is narrow; else it has two.
+    groups, group_channels
+        Of the middle convolution of a bottleneck: how many groups, and the channels of each in the first stage.
+    """
+
+    blocks: tuple[int, int, int, int]
+    bottleneck: bool = False
+    groups: int = 1
+    group_channels: int = _STEM_CHANNELS
 
     @property
     def feature_channels(self) -> int:
